@@ -1,0 +1,1 @@
+"""Signal, context and score become one verdict with all its reasons."""

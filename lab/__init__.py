@@ -1,0 +1,1 @@
+"""Research on recorded or replayed signals: replay and its reports."""

@@ -1,0 +1,1 @@
+"""Candles from files and exchanges, indicators, features and reference strategies."""

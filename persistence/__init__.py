@@ -1,0 +1,1 @@
+"""Redis holds the live state, Postgres the record: the only room that speaks to either."""

@@ -1,0 +1,1 @@
+"""The threshold a score must reach in its market situation."""

@@ -1,0 +1,1 @@
+"""Settings, clock, embedded servers and the use cases: judge and follow."""

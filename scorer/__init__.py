@@ -1,0 +1,1 @@
+"""From features to a score between 0 and 100."""

@@ -1,0 +1,1 @@
+"""Command line and one-off tools: each starts something."""

@@ -1,0 +1,1 @@
+"""Processes that serve: job entry points, relay, candle follower, client."""
