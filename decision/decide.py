@@ -1,0 +1,101 @@
+"""Signal, context and score become what the gate wants; the state has the last word in the commit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qscore.threshold import Threshold
+from scorer.heuristic import NEUTRAL_SCORE, HeuristicScore
+from signals.context import Context
+from signals.profile import Profile, RunMode
+from signals.reasons import Reason
+
+
+class Action(StrEnum):
+    """The answer to a signal."""
+
+    EXECUTE = "execute"
+    PHANTOM = "phantom"
+    REJECTED = "rejected"
+
+
+class ScoreSource(StrEnum):
+    """Which scorer produced the number that was compared."""
+
+    ENSEMBLE = "ensemble"
+    ENSEMBLE_RAW = "ensemble_raw"
+    HEURISTIC = "heuristic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke."""
+
+    score: float
+    source: ScoreSource
+    heuristic_score: float
+    win_probability: float | None = None
+    bundle: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the gate wants before the state is asked.
+
+    ``want`` and ``reasons`` hold while the mode is ON; ``alternative`` and its reasons are what ML_OFF would
+    answer; ``enforced`` is what run mode ``enforce`` would have said, recorded under ``shadow``.
+    """
+
+    scoring: Scoring
+    threshold: Threshold
+    context: Context
+    want: Action
+    reasons: tuple[Reason, ...]
+    alternative: Action
+    alternative_reasons: tuple[Reason, ...]
+    enforced: Action
+    size_multiplier: float = 1.0
+
+
+def score_without_model(heuristic: HeuristicScore) -> Scoring:
+    """The scoring of a strategy that has no model yet."""
+    score = heuristic.score if math.isfinite(heuristic.score) else NEUTRAL_SCORE
+    return Scoring(
+        score=score, source=ScoreSource.HEURISTIC, heuristic_score=heuristic.score, missing=heuristic.missing
+    )
+
+
+def decide(scoring: Scoring, threshold: Threshold, context: Context, profile: Profile) -> Verdict:
+    """Compare the score with its threshold under the profile's run mode."""
+    passed = threshold.passes(scoring.score)
+    reasons = [Reason.SCORE_PASSED if passed else Reason.SCORE_BELOW_THRESHOLD]
+    enforced = Action.EXECUTE if passed else Action.PHANTOM
+    may_execute = True
+    if scoring.source is ScoreSource.HEURISTIC:
+        reasons.append(Reason.MODEL_ABSENT)
+        if not profile.heuristic_may_execute:
+            reasons.append(Reason.HEURISTIC_FORBIDDEN)
+            enforced, may_execute = Action.PHANTOM, False
+    want = enforced
+    if profile.run_mode is not RunMode.ENFORCE:
+        # Observe and shadow skip the comparison with the threshold and nothing else.
+        reasons.append(Reason.RUN_OBSERVE if profile.run_mode is RunMode.OBSERVE else Reason.RUN_SHADOW)
+        want = Action.EXECUTE if may_execute else Action.PHANTOM
+    if not context.volatility_known:
+        reasons.append(Reason.CONTEXT_VOLATILITY_UNKNOWN)
+    if scoring.missing:
+        reasons.append(Reason.FEATURES_MISSING)
+    # Without a model the alternative under ML_OFF is the heuristic's answer, which this already is.
+    return Verdict(
+        scoring=scoring,
+        threshold=threshold,
+        context=context,
+        want=want,
+        reasons=tuple(reasons),
+        alternative=want,
+        alternative_reasons=tuple(reasons),
+        enforced=enforced,
+    )
