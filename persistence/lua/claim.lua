@@ -1,0 +1,33 @@
+-- The go before an order: one engine, in time, with the mode still allowing it.
+local entry = {}
+local flat = redis.call('HGETALL', K.sig)
+for i = 1, #flat, 2 do
+  entry[flat[i]] = flat[i + 1]
+end
+if #flat == 0 then
+  return { 'CLAIM_UNKNOWN' }
+end
+if entry.alias then
+  return { 'ALIAS', entry.alias }
+end
+if entry.action ~= 'execute' then
+  return { 'CLAIM_NOT_EXECUTE' }
+end
+if entry.claimed_by then
+  return { entry.claimed_by == A.engine and 'CLAIM_GO' or 'CLAIM_TAKEN' }
+end
+local pos = K['pos_' .. entry.prefix]
+local position = redis.call('HMGET', pos, 'kind', 'status', 'deadline')
+if position[1] ~= 'executed' or position[2] ~= 'open' or int(A.now) > int(entry.expires) then
+  return { 'CLAIM_EXPIRED' }
+end
+local mode = redis.call('HGET', K.ctl, 'mode')
+if (mode ~= 'ON' and mode ~= 'ML_OFF') or (mode == 'ML_OFF' and entry.ensemble == '1') then
+  return { 'CLAIM_REVOKED' }
+end
+redis.call('HSET', K.sig, 'claimed_by', A.engine)
+redis.call('HSET', pos, 'claimed_by', A.engine, 'claimed_at', A.now)
+redis.call('ZREM', K.claims, A.sid)
+redis.call('ZADD', K.unreported, text(int(position[3]) + int(A.grace)), entry.prefix .. ':pos:' .. A.sid)
+emit('claimed', 'claimed:' .. A.sid, '{}', { 'sid', A.sid, 'prefix', entry.prefix, 'engine', A.engine })
+return { 'CLAIM_GO' }

@@ -1,0 +1,54 @@
+-- The end of a position: closed once, counted once, handed to the learner once.
+local known = redis.call('HMGET', K.pos, 'status', 'kind', 'claimed_by', 'v', 'sim', 'reports')
+local status, kind, claimed, version, sim = known[1], known[2], known[3], known[4], known[5]
+if not status then
+  return 'MISSING'
+end
+if status == 'closed' then
+  return 'REPLAY'
+end
+if A.how == 'simulation' and kind == 'executed' then
+  return 'EXECUTED'
+end
+if A.how ~= 'simulation' and not (kind == 'executed' and claimed) then
+  return 'NOT_CLAIMED'
+end
+if A.how ~= 'report' and version ~= A.v then
+  return 'STALE'
+end
+local next_version = text(int(version) + 1)
+redis.call('HSET', K.pos, 'status', 'closed', 'v', next_version, 'outcome', A.outcome, 'how', A.how,
+  'closed_at', A.now, 'result', A.result)
+if A.report ~= '' then
+  redis.call('HSET', K.pos, 'reports', (known[6] or '') .. A.report .. ',')
+end
+if A.how ~= 'report' then
+  if sim == 'open' then
+    redis.call('HSET', K.pos, 'track', A.track)
+  end
+  redis.call('HSET', K.pos, 'sim', 'done')
+  stop_following(A.member)
+end
+redis.call('ZREM', K.open, A.member)
+redis.call('ZADD', K.closed, A.now, A.member)
+if kind == 'executed' then
+  free_limits(A.member, A.symbol)
+  redis.call('ZREM', K.unreported, A.member)
+  redis.call('HINCRBY', K.day, 'r_micro', A.r_micro)
+  redis.call('HINCRBY', K.day, 'money_micro', A.money_micro)
+end
+redis.call('INCR', K.closed_total)
+redis.call('HINCRBY', K.outcomes, A.outcome, 1)
+if A.learned == '1' then
+  redis.call('INCR', K.completed)
+  redis.call('RPUSH', K.trades, A.result)
+  redis.call('LTRIM', K.trades, '-' .. A.trades_kept, -1)
+  redis.call('LPUSH', K.win_rate, A.win)
+  redis.call('LTRIM', K.win_rate, 0, int(A.win_rate_window) - 1)
+end
+emit('closed', 'closed:' .. A.sid, A.result, {
+  'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'v', next_version, 'how', A.how, 'outcome', A.outcome,
+  'track', A.track, 'learned', A.learned, 'win', A.win, 'r_micro', A.r_micro, 'money_micro', A.money_micro, 'day', A.day,
+  'report', A.report, 'kind', kind,
+})
+return 'DONE'

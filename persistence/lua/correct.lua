@@ -1,0 +1,21 @@
+-- A closed position ended otherwise: the label changes at the next fit, the counters do not.
+local known = redis.call('HMGET', K.pos, 'status', 'kind', 'claimed_by', 'reports')
+if not known[1] then
+  return 'MISSING'
+end
+if contains(known[4], A.report) then
+  return 'REPLAY'
+end
+if known[2] ~= 'executed' or not known[3] then
+  return 'NOT_CLAIMED'
+end
+if known[1] ~= 'closed' then
+  return 'STALE'
+end
+redis.call('HSET', K.pos, 'reports', (known[4] or '') .. A.report .. ',', 'correction', A.result)
+-- Also a correction to something the learner does not take: it unteaches the row.
+redis.call('HSET', K.corrections, A.sid, A.learned == '1' and A.result or '')
+emit('corrected', 'corrected:' .. A.sid .. ':' .. A.report, A.result, {
+  'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'report', A.report, 'learned', A.learned,
+})
+return 'DONE'

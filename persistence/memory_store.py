@@ -1,0 +1,421 @@
+"""The store in memory: the same commits as the Redis scripts, for replay and as their oracle in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from decision.decide import Action
+from persistence.keys import STATE_PREFIXES, Keys
+from persistence.records import decision_from, position_from
+from persistence.state import MINUTE_MS, State
+from persistence.store import (
+    CLOCK_SKEW_MS,
+    ClockKind,
+    CloseCommand,
+    CloseHow,
+    CommitStatus,
+    Control,
+    DecideCommand,
+    DecideReply,
+    DecideStatus,
+    Decision,
+    Fact,
+    Mode,
+    StateMissing,
+    StoredPosition,
+    VolatilityUpdate,
+    micro,
+)
+from signals.context import VOLATILITY_HISTORY
+from signals.profile import Kind
+from signals.reasons import Reason
+from signals.timeday import utc_day
+
+
+class MemoryStore:
+    """State and facts of one namespace in this process. ``wall_ms`` stands in for the server's clock."""
+
+    def __init__(self, namespace: str = "", *, wall_ms: int = 0, keep_facts: bool = True) -> None:
+        self.keys = Keys(namespace)
+        self.state = State(self.keys)
+        self.facts: list[Fact] = []
+        self.wall_ms = wall_ms
+        self._keep_facts = keep_facts
+        self._clock_ms = 0
+        self._volatility: dict[str, list[float]] = {}
+
+    # --- the namespace and its clock
+
+    def create(self, clock: ClockKind, *, now_ms: int) -> ClockKind:
+        if not self.exists():
+            self._commit("created", "created:1", now_ms, {"clock": clock.value})
+            self._control_fact(Mode.ON, 1, "system", "namespace created", now_ms)
+        return self._clock_kind()
+
+    def exists(self) -> bool:
+        return bool(self.state.hashes.get(self.keys.meta()))
+
+    def _clock_kind(self) -> ClockKind:
+        meta = self.state.hashes.get(self.keys.meta())
+        if not meta:
+            raise StateMissing("the namespace has not been created")
+        return ClockKind(meta["clock"])
+
+    def now_ms(self) -> int:
+        return self._clock_ms if self._clock_kind() is ClockKind.DATA else self.wall_ms
+
+    def advance_clock(self, now_ms: int) -> None:
+        if self._clock_kind() is ClockKind.DATA:
+            self._clock_ms = max(self._clock_ms, now_ms)
+
+    def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
+        known = self.state.hashes.get(self.keys.profile(strategy), {}).get("settings")
+        if known != settings:
+            self._commit(
+                "profile",
+                f"profile:{strategy}:{self._seq() + 1}",
+                now_ms,
+                {"strategy": strategy, "threshold": threshold},
+                settings,
+            )
+
+    def _seq(self) -> int:
+        return int(self.state.hashes.get(self.keys.meta(), {}).get("seq", "0"))
+
+    def _commit(self, kind: str, fact_id: str, at_ms: int, fields: Mapping[str, str], body: str = "{}") -> None:
+        fact = Fact(self._seq() + 1, fact_id, kind, at_ms, fields, body)
+        self.state.apply(fact)
+        if self._keep_facts:
+            self.facts.append(fact)
+
+    # --- decide, claim, lapse
+
+    def decide(self, command: DecideCommand) -> DecideReply:
+        known = self.state.hashes.get(self.keys.signal(command.signal_id))
+        if known:
+            return self._known(command, known)
+        if command.bar:
+            first = self.state.strings.get(self.keys.bar(command.bar))
+            if first is not None:
+                fields = {"sid": command.signal_id, "fp": command.fingerprint, "first": first}
+                self._commit("alias", f"alias:{command.signal_id}", command.now_ms, fields)
+                return DecideReply(DecideStatus.DUPLICATE_BAR, self._decision_of(first))
+        action, reasons, blocked = self._checked(command)
+        expires = command.now_ms + command.ttl_ms if action is Action.EXECUTE else 0
+        tracked = action is not Action.REJECTED
+        self._commit(
+            "decision",
+            f"decision:{command.signal_id}",
+            command.now_ms,
+            {
+                "sid": command.signal_id,
+                "fp": command.fingerprint,
+                "strategy": command.strategy,
+                "symbol": command.symbol,
+                "prefix": command.prefix,
+                "action": action.value,
+                "reasons": ",".join(reasons),
+                "expires": str(expires),
+                "ensemble": "1" if command.ensemble else "0",
+                "pos": "1" if tracked else "0",
+                "bar": command.bar or "",
+                "blocked": blocked,
+                "day": utc_day(command.now_ms),
+            },
+            command.body,
+        )
+        if tracked:
+            self._open(command, Kind.EXECUTED if action is Action.EXECUTE else Kind.PHANTOM, expires)
+        return DecideReply(DecideStatus.DONE, self._decision_of(command.signal_id))
+
+    def _known(self, command: DecideCommand, known: Mapping[str, str]) -> DecideReply:
+        first = known.get("alias") or command.signal_id
+        if known["fp"] != command.fingerprint:
+            seen = known.get("conflicts", "")
+            if command.fingerprint not in seen and seen.count(",") < 16:
+                fields = {"sid": command.signal_id, "fp": command.fingerprint}
+                fact_id = f"conflict:{command.signal_id}:{command.fingerprint}"
+                self._commit("conflict", fact_id, command.now_ms, fields, command.body)
+            return DecideReply(DecideStatus.CONFLICT, self._decision_of(first))
+        status = DecideStatus.DUPLICATE_BAR if known.get("alias") else DecideStatus.REPLAY
+        return DecideReply(status, self._decision_of(first))
+
+    def _checked(self, command: DecideCommand) -> tuple[Action, list[str], str]:
+        """The state's checks in SPEC 8's order; returns action, all reasons, and the one that is counted."""
+        action, wanted = command.want, command.reasons
+        found: list[str] = []
+        if action is not Action.REJECTED:
+            refused = self._age(command)
+            tracked = sum(len(self.state.zsets.get(self.keys.open(prefix), {})) for prefix in STATE_PREFIXES)
+            mode = self.state.hashes.get(self.keys.control(), {}).get("mode")
+            held = []
+            if mode is None:
+                held.append(Reason.MODE_MISSING.value)
+            elif mode == Mode.HALT:
+                held.append(Reason.MODE_HALT.value)
+            elif mode == Mode.ML_OFF:
+                action, wanted = command.alternative, command.alternative_reasons
+            held += self._limits(command)
+            full = [Reason.LIMIT_TRACKED_POSITIONS.value] if tracked >= command.limits.tracked_positions else []
+            found = refused + held + full
+            if mode == Mode.ML_OFF:
+                found.append(Reason.MODE_ML_OFF.value)
+            if refused or full:
+                action = Action.REJECTED
+            elif held:
+                action = Action.PHANTOM
+        reasons = found + [reason.value for reason in wanted]
+        return action, reasons, "" if action is Action.EXECUTE else reasons[0]
+
+    def _age(self, command: DecideCommand) -> list[str]:
+        if command.now_ms - command.signal_ms > command.max_age_ms:
+            return [Reason.SIGNAL_EXPIRED.value]
+        return [Reason.SIGNAL_CLOCK.value] if command.signal_ms - command.now_ms > CLOCK_SKEW_MS else []
+
+    def _limits(self, command: DecideCommand) -> list[str]:
+        limits = command.limits
+        symbol_open = int(self.state.hashes.get(self.keys.executed_symbols(), {}).get(command.symbol, "0"))
+        recent = self.state.zsets.get(self.keys.executes(), {}).values()
+        rate = sum(at > command.now_ms - MINUTE_MS for at in recent)
+        day = self.state.hashes.get(self.keys.day(utc_day(command.now_ms)), {})
+        tripped = (
+            (limits.open_positions, len(self.state.zsets.get(self.keys.executed(), {})), Reason.LIMIT_OPEN_POSITIONS),
+            (limits.per_symbol, symbol_open, Reason.LIMIT_SYMBOL_POSITIONS),
+            (limits.executes_per_minute, rate, Reason.LIMIT_EXECUTE_RATE),
+            (micro(limits.daily_loss_r), -int(day.get("r_micro", "0")), Reason.LIMIT_DAILY_LOSS_R),
+            (micro(limits.daily_loss_money), -int(day.get("money_micro", "0")), Reason.LIMIT_DAILY_LOSS_MONEY),
+        )
+        return [reason.value for limit, used, reason in tripped if 0 < limit <= used]
+
+    def _open(self, command: DecideCommand, kind: Kind, expires: int) -> None:
+        self._commit(
+            "opened",
+            f"opened:{command.signal_id}",
+            command.now_ms,
+            {
+                "sid": command.signal_id,
+                "prefix": command.prefix,
+                "strategy": command.strategy,
+                "symbol": command.symbol,
+                "kind": kind.value,
+                "entry_ms": str(command.entry_ms),
+                "deadline": str(command.deadline_ms),
+                "step": str(command.step_ms),
+                "track": command.track,
+                "expires": str(expires),
+            },
+            command.terms,
+        )
+
+    def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        entry = self.state.hashes.get(self.keys.signal(signal_id))
+        if entry and entry.get("alias"):
+            return self.claim(entry["alias"], engine, now_ms=now_ms)
+        if not entry:
+            return Reason.CLAIM_UNKNOWN
+        if entry["action"] != Action.EXECUTE:
+            return Reason.CLAIM_NOT_EXECUTE
+        if "claimed_by" in entry:
+            return Reason.CLAIM_GO if entry["claimed_by"] == engine else Reason.CLAIM_TAKEN
+        position = self.state.hashes.get(self.keys.position(entry["prefix"], signal_id), {})
+        if position.get("kind") != Kind.EXECUTED or position["status"] != "open" or now_ms > int(entry["expires"]):
+            return Reason.CLAIM_EXPIRED
+        mode = self.state.hashes.get(self.keys.control(), {}).get("mode")
+        if mode not in (Mode.ON, Mode.ML_OFF) or (mode == Mode.ML_OFF and entry["ensemble"] == "1"):
+            return Reason.CLAIM_REVOKED
+        fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine}
+        self._commit("claimed", f"claimed:{signal_id}", now_ms, fields)
+        return Reason.CLAIM_GO
+
+    def lapse(self, signal_id: str, *, now_ms: int) -> bool:
+        expires = self.state.zsets.get(self.keys.claims(), {}).get(signal_id)
+        if expires is None or now_ms <= expires:
+            return False
+        prefix = self.state.hashes[self.keys.signal(signal_id)]["prefix"]
+        self._commit("unclaimed", f"unclaimed:{signal_id}", now_ms, {"sid": signal_id, "prefix": prefix})
+        return True
+
+    # --- touch, close, fill, correct
+
+    def touch(
+        self, position: StoredPosition, track: str, last_ts: int, *, now_ms: int, result: str | None = None
+    ) -> CommitStatus:
+        known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
+        if known is None:
+            return CommitStatus.MISSING
+        if known["sim"] != "open":
+            return CommitStatus.REPLAY
+        if known["v"] != str(position.version):
+            return CommitStatus.STALE
+        version = str(position.version + 1)
+        fields = {
+            "sid": position.signal_id,
+            "prefix": position.prefix,
+            "v": version,
+            "last_ts": str(last_ts),
+            "track": track,
+            "done": "0" if result is None else "1",
+        }
+        self._commit("touched", f"touched:{position.signal_id}:{version}", now_ms, fields, result or "{}")
+        return CommitStatus.DONE
+
+    def close(self, command: CloseCommand) -> CommitStatus:
+        known = self.state.hashes.get(self.keys.position(command.prefix, command.signal_id))
+        refused = _close_refused(known, command)
+        if known is None or refused is not None:
+            return refused or CommitStatus.MISSING
+        version = str(int(known["v"]) + 1)
+        fields = {
+            "sid": command.signal_id,
+            "prefix": command.prefix,
+            "strategy": command.strategy,
+            "v": version,
+            "how": command.how.value,
+            "outcome": command.outcome,
+            "track": command.track,
+            "learned": str(int(command.learned)),
+            "win": str(int(command.win)),
+            "r_micro": str(command.r_micro),
+            "money_micro": str(command.money_micro),
+            "day": utc_day(command.now_ms),
+            "report": command.report_id,
+            "kind": known["kind"],
+        }
+        self._commit("closed", f"closed:{command.signal_id}", command.now_ms, fields, command.result)
+        return CommitStatus.DONE
+
+    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
+        known = self.state.hashes.get(self.keys.position(prefix, signal_id))
+        if known is None:
+            return CommitStatus.MISSING
+        if f"{fill_id}," in known.get("fill_ids", ""):
+            return CommitStatus.REPLAY
+        if known["kind"] != Kind.EXECUTED or "claimed_by" not in known:
+            return CommitStatus.NOT_CLAIMED
+        if known["status"] != "open":
+            return CommitStatus.CLOSED
+        fields = {"sid": signal_id, "prefix": prefix, "fill": fill_id}
+        self._commit("fill", f"fill:{signal_id}:{fill_id}", now_ms, fields, body)
+        return CommitStatus.DONE
+
+    def correct(
+        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+    ) -> CommitStatus:
+        known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
+        if known is None:
+            return CommitStatus.MISSING
+        if f"{report_id}," in known.get("reports", ""):
+            return CommitStatus.REPLAY
+        if known["kind"] != Kind.EXECUTED or "claimed_by" not in known:
+            return CommitStatus.NOT_CLAIMED
+        if known["status"] != "closed":
+            return CommitStatus.STALE
+        fields = {
+            "sid": position.signal_id,
+            "prefix": position.prefix,
+            "strategy": position.strategy,
+            "report": report_id,
+            "learned": str(int(learned)),
+        }
+        self._commit("corrected", f"corrected:{position.signal_id}:{report_id}", now_ms, fields, result)
+        return CommitStatus.DONE
+
+    # --- control
+
+    def _control_fact(self, mode: Mode, generation: int, actor: str, reason: str, now_ms: int) -> None:
+        fields = {"mode": mode.value, "gen": str(generation), "by": actor, "reason": reason}
+        self._commit("control", f"control:{generation}", now_ms, fields)
+
+    def set_mode(self, mode: Mode, *, actor: str, reason: str, now_ms: int, expected: int | None = None) -> Control:
+        current = self.control()
+        generation = 0 if current is None else current.generation
+        if current is not None and (expected in (None, generation)):
+            self._control_fact(mode, generation + 1, actor, reason, now_ms)
+        found = self.control()
+        if found is None:
+            raise StateMissing("no control key: create the namespace or rebuild it first")
+        return found
+
+    def control(self) -> Control | None:
+        known = self.state.hashes.get(self.keys.control())
+        if not known:
+            return None
+        return Control(Mode(known["mode"]), int(known["gen"]), known["by"], known["reason"], int(known["at"]))
+
+    # --- reading
+
+    def _decision_of(self, signal_id: str) -> Decision:
+        return decision_from(signal_id, self.state.hashes[self.keys.signal(signal_id)])
+
+    def decision(self, signal_id: str) -> Decision | None:
+        known = self.state.hashes.get(self.keys.signal(signal_id))
+        if not known:
+            return None
+        return self._decision_of(known.get("alias") or signal_id)
+
+    def position(self, signal_id: str) -> StoredPosition | None:
+        for prefix in STATE_PREFIXES:
+            known = self.state.hashes.get(self.keys.position(prefix, signal_id))
+            if known:
+                return position_from(known)
+        return None
+
+    def _members(self, members: Sequence[str]) -> list[StoredPosition]:
+        return [position_from(self.state.hashes[self.keys.by_member(member)]) for member in members]
+
+    def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
+        running = self.state.zsets.get(self.keys.follow(symbol), {})
+        if not running:
+            return ()
+        return self._members([member for member, seq in running.items() if seq > after_seq])
+
+    def followed_symbols(self) -> Sequence[str]:
+        due = self.state.zsets.get(self.keys.due(), {})
+        return sorted({self.state.hashes[self.keys.by_member(member)]["symbol"] for member in due})
+
+    def overdue_claims(self, now_ms: int) -> Sequence[str]:
+        claims = self.state.zsets.get(self.keys.claims(), {})
+        return [signal_id for signal_id, expires in claims.items() if expires < now_ms]
+
+    def unreported(self, now_ms: int) -> Sequence[StoredPosition]:
+        waiting = self.state.zsets.get(self.keys.unreported(), {})
+        return self._members([member for member, at in waiting.items() if at <= now_ms])
+
+    def overdue(self, before_ms: int) -> Sequence[StoredPosition]:
+        due = self.state.zsets.get(self.keys.due(), {})
+        return self._members([member for member, deadline in due.items() if deadline <= before_ms])
+
+    def push_volatility(self, symbol: str, updates: Sequence[VolatilityUpdate]) -> None:
+        for update in updates:
+            if update.atr_pct is not None:
+                history = self._volatility.setdefault(self.keys.volatility(symbol, update.timeframe), [])
+                history.append(update.atr_pct)
+                del history[:-VOLATILITY_HISTORY]
+
+    def volatility_states(self, symbol: str) -> Mapping[str, str]:  # noqa: ARG002 - memory ends with its follower
+        return {}
+
+    def volatility(self, symbol: str, timeframe: str) -> Sequence[float]:
+        return self._volatility.get(self.keys.volatility(symbol, timeframe), [])
+
+    def prune(self, now_ms: int) -> int:
+        return self.state.prune(now_ms)
+
+    def dump(self) -> Mapping[str, object]:
+        return self.state.dump()
+
+
+def _close_refused(known: Mapping[str, str] | None, command: CloseCommand) -> CommitStatus | None:
+    """Why a close must not take effect; the order is the script's."""
+    if known is None:
+        return CommitStatus.MISSING
+    if known["status"] == "closed":
+        return CommitStatus.REPLAY
+    claimed = known["kind"] == Kind.EXECUTED and "claimed_by" in known
+    if command.how is CloseHow.SIMULATION and known["kind"] == Kind.EXECUTED:
+        return CommitStatus.EXECUTED
+    if command.how is not CloseHow.SIMULATION and not claimed:
+        return CommitStatus.NOT_CLAIMED
+    if command.how is not CloseHow.REPORT and known["v"] != str(command.version):
+        return CommitStatus.STALE
+    return None

@@ -1,0 +1,61 @@
+"""Hashes of the live state as the values the rest of the house reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from decision.decide import Action
+from persistence.store import Decision, StoredPosition
+from signals.profile import Kind
+from signals.reasons import Reason
+
+
+def decision_from(signal_id: str, entry: Mapping[str, str]) -> Decision:
+    """The answer a ledger hash holds."""
+    return Decision(
+        signal_id=signal_id,
+        action=Action(entry["action"]),
+        reasons=tuple(Reason(code) for code in entry["reasons"].split(",") if code),
+        decided_at=int(entry["at"]),
+        expires_at=int(entry["expires"]) or None,
+        strategy=entry["strategy"],
+        symbol=entry["symbol"],
+        prefix=entry["prefix"],
+        has_position=entry["pos"] == "1",
+        body=entry["body"],
+        claimed_by=entry.get("claimed_by"),
+    )
+
+
+def position_from(entry: Mapping[str, str]) -> StoredPosition:
+    """The position a hash holds."""
+    return StoredPosition(
+        signal_id=entry["sid"],
+        prefix=entry["prefix"],
+        strategy=entry["strategy"],
+        symbol=entry["symbol"],
+        kind=Kind(entry["kind"]),
+        open=entry["status"] == "open",
+        following=entry["sim"] == "open",
+        version=int(entry["v"]),
+        seq=int(entry["seq"]),
+        opened_at=int(entry["at"]),
+        entry_ms=int(entry["entry_ms"]),
+        deadline_ms=int(entry["deadline"]),
+        step_ms=int(entry["step"]),
+        terms=entry["body"],
+        track=entry["track"],
+        claimed_by=entry.get("claimed_by"),
+        claimed_at=_optional_int(entry.get("claimed_at")),
+        unclaimed=entry.get("unclaimed") == "1",
+        fills=tuple(line for line in entry.get("fills", "").split("\n") if line),
+        outcome=entry.get("outcome"),
+        how=entry.get("how"),
+        closed_at=_optional_int(entry.get("closed_at")),
+        result=entry.get("result"),
+        correction=entry.get("correction"),
+    )
+
+
+def _optional_int(text: str | None) -> int | None:
+    return None if text is None else int(text)

@@ -1,0 +1,426 @@
+"""The store on Redis or Valkey: every commit is one script call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import redis
+
+from persistence.connection import as_failure, text
+from persistence.keys import STATE_PREFIXES, Keys
+from persistence.records import decision_from, position_from
+from persistence.scripts import Scripts
+from persistence.store import (
+    CLOCK_SKEW_MS,
+    RETENTION_MS,
+    SCHEMA_VERSION,
+    TRADES_KEPT,
+    UNREPORTED_GRACE_MS,
+    WIN_RATE_WINDOW,
+    ClockKind,
+    CloseCommand,
+    CommitStatus,
+    Control,
+    DecideCommand,
+    DecideReply,
+    DecideStatus,
+    Decision,
+    Mode,
+    StateMissing,
+    StoredPosition,
+    VolatilityUpdate,
+    micro,
+)
+from signals.context import VOLATILITY_HISTORY
+from signals.reasons import Reason
+from signals.timeday import utc_day
+
+Reply = TypeVar("Reply")
+PRUNE_BATCH = 500
+
+
+class RedisStore:
+    """State of one namespace in Redis; facts leave through the outbox stream."""
+
+    def __init__(self, client: redis.Redis, namespace: str = "") -> None:
+        self.keys = Keys(namespace)
+        self.client = client
+        self._scripts = Scripts(client)
+        self._clock: ClockKind | None = None
+
+    def _ask(self, command: Callable[[], object]) -> Any:
+        try:
+            return command()
+        except redis.RedisError as error:
+            raise as_failure(error) from error
+
+    def _run(self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
+        # Only creation may write into an empty namespace; everything else must find it created.
+        spelled = {"meta": self.keys.meta(), "outbox": self.keys.outbox(), **keys}
+        return self._scripts.call(name, spelled, args)
+
+    def _hash(self, key: str) -> dict[str, str]:
+        return _texts(self._ask(lambda: self.client.hgetall(key)))
+
+    # --- the namespace and its clock
+
+    def create(self, clock: ClockKind, *, now_ms: int) -> ClockKind:
+        args: dict[str, str | int] = {"schema": SCHEMA_VERSION, "clock": clock.value, "now": now_ms}
+        return ClockKind(text(self._run("create", {"ctl": self.keys.control()}, args)))
+
+    def exists(self) -> bool:
+        return bool(self._ask(lambda: self.client.exists(self.keys.meta())))
+
+    def clock_kind(self) -> ClockKind:
+        """The clock the namespace was created with."""
+        if self._clock is None:
+            found = self._ask(lambda: self.client.hget(self.keys.meta(), "clock"))
+            if found is None:
+                raise StateMissing("the namespace has not been created: run `penumbra migrate`, or `penumbra rebuild`")
+            self._clock = ClockKind(text(found))
+        return self._clock
+
+    def now_ms(self) -> int:
+        if self.clock_kind() is ClockKind.DATA:
+            return int(self._ask(lambda: self.client.get(self.keys.market_clock())) or 0)
+        return self.server_ms()
+
+    def server_ms(self) -> int:
+        """The server's own time."""
+        seconds, microseconds = self._ask(self.client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def advance_clock(self, now_ms: int) -> None:
+        # In Redis the feed script moves the clock together with the candle that moved it.
+        if self.clock_kind() is ClockKind.DATA and now_ms > self.now_ms():
+            self._ask(lambda: self.client.set(self.keys.market_clock(), now_ms))
+
+    def feed(self, symbol: str, timeframe: str, candle: str, closes_ms: int) -> str:
+        """Hand a closed candle to the follower; returns its place in the stream."""
+        keys = {"candles": self.keys.candles(), "clock": self.keys.market_clock()}
+        args: dict[str, str | int] = {"symbol": symbol, "timeframe": timeframe, "candle": candle, "closes": closes_ms}
+        return text(self._run("feed", keys, args))
+
+    def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
+        keys = {
+            "profile": self.keys.profile(strategy),
+            "threshold": self.keys.scalar(strategy, "threshold"),
+            "completed": self.keys.completed_trades(strategy),
+            "closed_total": self.keys.closed_total(strategy),
+            "nn_enabled": self.keys.scalar(strategy, "nn_enabled"),
+            "trained": self.keys.scalar(strategy, "last_train_count"),
+            "qcal_thr": self.keys.qcal(strategy, "thr"),
+            "qcal_trained": self.keys.qcal(strategy, "last_train_count"),
+        }
+        args: dict[str, str | int] = {"strategy": strategy, "settings": settings, "threshold": threshold, "now": now_ms}
+        self._run("register", keys, args)
+
+    # --- decide, claim, lapse
+
+    def decide(self, command: DecideCommand) -> DecideReply:
+        day = utc_day(command.now_ms)
+        keys = {
+            "ctl": self.keys.control(),
+            "sig": self.keys.signal(command.signal_id),
+            "ledger": self.keys.ledger(),
+            "pos": self.keys.position(command.prefix, command.signal_id),
+            "open_phantom": self.keys.open("phantom"),
+            "open_scalp_phantom": self.keys.open("scalp_phantom"),
+            "follow": self.keys.follow(command.symbol),
+            "due": self.keys.due(),
+            "executed": self.keys.executed(),
+            "symbols": self.keys.executed_symbols(),
+            "executes": self.keys.executes(),
+            "claims": self.keys.claims(),
+            "day": self.keys.day(day),
+            "blocked": self.keys.blocked(command.prefix, day),
+        }
+        if command.bar:
+            keys["bar"] = self.keys.bar(command.bar)
+        status, first, flat = self._run("decide", keys, _decide_args(command, day))
+        first = text(first)
+        # An alias, or the first answer of a bar, lives under another id than the one that was asked for.
+        elsewhere = first != command.signal_id
+        decision = self._first(first) if elsewhere else decision_from(first, _pairs(flat))
+        return DecideReply(DecideStatus(text(status)), decision)
+
+    def _first(self, signal_id: str) -> Decision:
+        return decision_from(signal_id, self._hash(self.keys.signal(signal_id)))
+
+    def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        keys = {
+            **self._both_positions(signal_id),
+            "ctl": self.keys.control(),
+            "sig": self.keys.signal(signal_id),
+            "claims": self.keys.claims(),
+            "unreported": self.keys.unreported(),
+        }
+        args: dict[str, str | int] = {"sid": signal_id, "engine": engine, "now": now_ms, "grace": UNREPORTED_GRACE_MS}
+        reply = [text(part) for part in self._run("claim", keys, args)]
+        return self.claim(reply[1], engine, now_ms=now_ms) if reply[0] == "ALIAS" else Reason(reply[0])
+
+    def _both_positions(self, signal_id: str) -> dict[str, str]:
+        return {f"pos_{prefix}": self.keys.position(prefix, signal_id) for prefix in STATE_PREFIXES}
+
+    def lapse(self, signal_id: str, *, now_ms: int) -> bool:
+        keys = {
+            **self._both_positions(signal_id),
+            "sig": self.keys.signal(signal_id),
+            "claims": self.keys.claims(),
+            "executed": self.keys.executed(),
+            "symbols": self.keys.executed_symbols(),
+        }
+        return bool(self._run("lapse", keys, {"sid": signal_id, "now": now_ms}))
+
+    # --- touch, close, fill, correct
+
+    def _position_args(self, prefix: str, signal_id: str, now_ms: int) -> dict[str, str | int]:
+        member = self.keys.member(prefix, signal_id)
+        return {"sid": signal_id, "prefix": prefix, "member": member, "now": now_ms}
+
+    def touch(
+        self, position: StoredPosition, track: str, last_ts: int, *, now_ms: int, result: str | None = None
+    ) -> CommitStatus:
+        keys = {
+            "pos": self.keys.position(position.prefix, position.signal_id),
+            "follow": self.keys.follow(position.symbol),
+            "due": self.keys.due(),
+        }
+        args = self._position_args(position.prefix, position.signal_id, now_ms) | {
+            "v": position.version,
+            "last_ts": last_ts,
+            "track": track,
+            "done": 0 if result is None else 1,
+            "result": result or "{}",
+        }
+        return CommitStatus(text(self._run("touch", keys, args)))
+
+    def close(self, command: CloseCommand) -> CommitStatus:
+        day = utc_day(command.now_ms)
+        keys = {
+            "pos": self.keys.position(command.prefix, command.signal_id),
+            "follow": self.keys.follow(command.symbol),
+            "due": self.keys.due(),
+            "open": self.keys.open(command.prefix),
+            "closed": self.keys.closed(command.prefix),
+            "executed": self.keys.executed(),
+            "symbols": self.keys.executed_symbols(),
+            "unreported": self.keys.unreported(),
+            "day": self.keys.day(day),
+            "closed_total": self.keys.closed_total(command.strategy),
+            "completed": self.keys.completed_trades(command.strategy),
+            "outcomes": self.keys.outcomes(command.strategy),
+            "trades": self.keys.trades(command.strategy),
+            "win_rate": self.keys.win_rate(command.strategy),
+        }
+        args = self._position_args(command.prefix, command.signal_id, command.now_ms) | {
+            "strategy": command.strategy,
+            "symbol": command.symbol,
+            "v": command.version,
+            "how": command.how.value,
+            "outcome": command.outcome,
+            "result": command.result,
+            "track": command.track,
+            "learned": int(command.learned),
+            "win": int(command.win),
+            "r_micro": command.r_micro,
+            "money_micro": command.money_micro,
+            "day": day,
+            "report": command.report_id,
+            "trades_kept": TRADES_KEPT,
+            "win_rate_window": WIN_RATE_WINDOW,
+        }
+        return CommitStatus(text(self._run("close", keys, args)))
+
+    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
+        args = self._position_args(prefix, signal_id, now_ms) | {"fill": fill_id, "body": body}
+        return CommitStatus(text(self._run("fill", {"pos": self.keys.position(prefix, signal_id)}, args)))
+
+    def correct(
+        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+    ) -> CommitStatus:
+        keys = {
+            "pos": self.keys.position(position.prefix, position.signal_id),
+            "corrections": self.keys.corrections(position.strategy),
+        }
+        args = self._position_args(position.prefix, position.signal_id, now_ms) | {
+            "strategy": position.strategy,
+            "report": report_id,
+            "learned": int(learned),
+            "result": result,
+        }
+        return CommitStatus(text(self._run("correct", keys, args)))
+
+    # --- control
+
+    def set_mode(self, mode: Mode, *, actor: str, reason: str, now_ms: int, expected: int | None = None) -> Control:
+        args = {
+            "mode": mode.value,
+            "by": actor,
+            "reason": reason,
+            "now": now_ms,
+            "expected": "" if expected is None else expected,
+        }
+        found = _control(_pairs(self._run("control", {"ctl": self.keys.control()}, args)))
+        if found is None:
+            raise StateMissing("no control key: create the namespace or rebuild it first")
+        return found
+
+    def control(self) -> Control | None:
+        return _control(self._hash(self.keys.control()))
+
+    # --- reading
+
+    def decision(self, signal_id: str) -> Decision | None:
+        entry = self._hash(self.keys.signal(signal_id))
+        if not entry:
+            return None
+        return self._first(entry["alias"]) if entry.get("alias") else decision_from(signal_id, entry)
+
+    def position(self, signal_id: str) -> StoredPosition | None:
+        for prefix in STATE_PREFIXES:
+            entry = self._hash(self.keys.position(prefix, signal_id))
+            if entry:
+                return position_from(entry)
+        return None
+
+    def _members(self, members: Iterable[bytes | str]) -> list[StoredPosition]:
+        named = [text(member) for member in members]
+        if not named:
+            return []
+        pipe = self.client.pipeline(transaction=False)
+        for member in named:
+            pipe.hgetall(self.keys.by_member(member))
+        # A position can be pruned between the two reads; it then has nothing left to follow.
+        return [position_from(entry) for entry in map(_texts, self._ask(pipe.execute)) if entry]
+
+    def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
+        key = self.keys.follow(symbol)
+        return self._members(self._ask(lambda: self.client.zrangebyscore(key, f"({after_seq}", "+inf")))
+
+    def followed_symbols(self) -> Sequence[str]:
+        members = [text(member) for member in self._ask(lambda: self.client.zrange(self.keys.due(), 0, -1))]
+        return sorted({position.symbol for position in self._members(members)})
+
+    def overdue_claims(self, now_ms: int) -> Sequence[str]:
+        key = self.keys.claims()
+        return [text(name) for name in self._ask(lambda: self.client.zrangebyscore(key, "-inf", f"({now_ms}"))]
+
+    def unreported(self, now_ms: int) -> Sequence[StoredPosition]:
+        key = self.keys.unreported()
+        return self._members(self._ask(lambda: self.client.zrangebyscore(key, "-inf", now_ms)))
+
+    def overdue(self, before_ms: int) -> Sequence[StoredPosition]:
+        key = self.keys.due()
+        return self._members(self._ask(lambda: self.client.zrangebyscore(key, "-inf", before_ms)))
+
+    def push_volatility(self, symbol: str, updates: Sequence[VolatilityUpdate]) -> None:
+        if not updates:
+            return
+        pipe = self.client.pipeline(transaction=True)
+        for update in updates:
+            if update.atr_pct is not None:
+                key = self.keys.volatility(symbol, update.timeframe)
+                pipe.rpush(key, repr(update.atr_pct))
+                pipe.ltrim(key, -VOLATILITY_HISTORY, -1)
+            pipe.hset(self.keys.volatility_state(symbol), update.timeframe, update.state())
+        self._ask(pipe.execute)
+
+    def volatility_states(self, symbol: str) -> Mapping[str, str]:
+        return self._hash(self.keys.volatility_state(symbol))
+
+    def volatility(self, symbol: str, timeframe: str) -> Sequence[float]:
+        key = self.keys.volatility(symbol, timeframe)
+        return [float(value) for value in self._ask(lambda: self.client.lrange(key, 0, -1))]
+
+    def prune(self, now_ms: int) -> int:
+        before = f"({now_ms - RETENTION_MS}"
+        forgotten = 0
+        for prefix in STATE_PREFIXES:
+            key = self.keys.closed(prefix)
+            for member in self._ask(partial(self.client.zrangebyscore, key, "-inf", before, 0, PRUNE_BATCH)):
+                keys = {"pos": self.keys.by_member(text(member)), "closed": key}
+                forgotten += int(self._run("prune", keys, {"what": "position", "member": text(member)}))
+        ledger = self.keys.ledger()
+        for name in self._ask(lambda: self.client.zrangebyscore(ledger, "-inf", before, 0, PRUNE_BATCH)):
+            forgotten += self._prune_answer(text(name), ledger)
+        return forgotten
+
+    def _prune_answer(self, signal_id: str, ledger: str) -> int:
+        key = self.keys.signal(signal_id)
+        keys = {**self._both_positions(signal_id), "sig": key, "ledger": ledger}
+        bar = self._ask(lambda: self.client.hget(key, "bar"))
+        if bar:
+            keys["bar"] = self.keys.bar(text(bar))
+        return int(self._run("prune", keys, {"what": "answer", "sid": signal_id}))
+
+    def dump(self) -> Mapping[str, object]:
+        names = [text(name) for name in self._ask(lambda: list(self.client.scan_iter(match="*", count=1000)))]
+        return {name: self._value(name) for name in sorted(names) if self.keys.owns(name)}
+
+    def _value(self, key: str) -> object:
+        kind = text(self._ask(lambda: self.client.type(key)))
+        if kind == "hash":
+            return self._hash(key)
+        if kind == "list":
+            return [text(item) for item in self._ask(lambda: self.client.lrange(key, 0, -1))]
+        if kind == "zset":
+            pairs = cast(
+                "list[tuple[bytes, float]]", self._ask(lambda: self.client.zrange(key, 0, -1, withscores=True))
+            )
+            return {text(member): int(score) for member, score in pairs}
+        return text(self._ask(lambda: self.client.get(key)))
+
+
+def _decide_args(command: DecideCommand, day: str) -> dict[str, str | int]:
+    limits = command.limits
+    return {
+        "sid": command.signal_id,
+        "fp": command.fingerprint,
+        "strategy": command.strategy,
+        "symbol": command.symbol,
+        "prefix": command.prefix,
+        "want": command.want.value,
+        "reasons": ",".join(command.reasons),
+        "alternative": command.alternative.value,
+        "alternative_reasons": ",".join(command.alternative_reasons),
+        "ensemble": int(command.ensemble),
+        "bar": command.bar or "",
+        "signal_ms": command.signal_ms,
+        "max_age": command.max_age_ms,
+        "skew": CLOCK_SKEW_MS,
+        "now": command.now_ms,
+        "ttl": command.ttl_ms,
+        "day": day,
+        "body": command.body,
+        "terms": command.terms,
+        "track": command.track,
+        "entry_ms": command.entry_ms,
+        "deadline": command.deadline_ms,
+        "step": command.step_ms,
+        "limit_open": limits.open_positions,
+        "limit_symbol": limits.per_symbol,
+        "limit_rate": limits.executes_per_minute,
+        "limit_r": micro(limits.daily_loss_r),
+        "limit_money": micro(limits.daily_loss_money),
+        "limit_tracked": limits.tracked_positions,
+    }
+
+
+def _texts(entry: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in entry.items()}
+
+
+def _pairs(flat: Sequence[bytes | str] | Mapping[bytes | str, bytes | str]) -> dict[str, str]:
+    if isinstance(flat, Mapping):
+        return _texts(flat)
+    words = [text(word) for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _control(entry: Mapping[str, str]) -> Control | None:
+    if not entry:
+        return None
+    return Control(Mode(entry["mode"]), int(entry["gen"]), entry["by"], entry["reason"], int(entry["at"]))

@@ -1,0 +1,51 @@
+"""The Lua scripts: loaded once, called with named keys and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import redis
+
+from persistence.connection import as_failure
+
+NAMES = (
+    "create",
+    "register",
+    "decide",
+    "claim",
+    "lapse",
+    "touch",
+    "close",
+    "fill",
+    "correct",
+    "control",
+    "feed",
+    "prune",
+)
+
+
+@cache
+def source(name: str) -> str:
+    """A script's text with the shared head."""
+    folder = resources.files("persistence") / "lua"
+    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+
+
+class Scripts:
+    """Callable scripts on one connection; a flushed script cache is refilled by the client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+
+    def call(self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
+        """Run a script; Redis errors come out as transient or permanent failures."""
+        flat: list[str | int] = [",".join(keys)]
+        for pair in args.items():
+            flat += pair
+        try:
+            return self._scripts[name](keys=list(keys.values()), args=flat)
+        except redis.RedisError as error:
+            raise as_failure(error) from error

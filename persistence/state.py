@@ -1,0 +1,246 @@
+"""The live state as the fold of its facts: what memory keeps, and what a rebuild writes into Redis.
+
+Every change of durable state has exactly one fact, and ``State.apply`` is its only effect. The Redis scripts do the
+same in Lua; the store battery compares both key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from persistence.keys import STATE_PREFIXES, Keys
+from persistence.store import RETENTION_MS, SCHEMA_VERSION, TRADES_KEPT, UNREPORTED_GRACE_MS, WIN_RATE_WINDOW, Fact
+
+MINUTE_MS = 60_000
+
+
+@dataclass(slots=True)
+class State:
+    """Redis-shaped tables: strings, hashes, lists and sorted sets by key."""
+
+    keys: Keys
+    strings: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    zsets: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def apply(self, fact: Fact) -> None:
+        """Let a fact take effect."""
+        {
+            "created": self._created,
+            "control": self._control,
+            "profile": self._profile,
+            "decision": self._decision,
+            "opened": self._opened,
+            "alias": self._alias,
+            "conflict": self._conflict,
+            "claimed": self._claimed,
+            "unclaimed": self._unclaimed,
+            "touched": self._touched,
+            "fill": self._fill,
+            "closed": self._closed,
+            "corrected": self._corrected,
+        }[fact.kind](fact)
+        self.hash(self.keys.meta())["seq"] = str(fact.seq)
+
+    def hash(self, key: str) -> dict[str, str]:
+        """The hash at a key, created when it is not there."""
+        return self.hashes.setdefault(key, {})
+
+    def zset(self, key: str) -> dict[str, int]:
+        """The sorted set at a key, created when it is not there."""
+        return self.zsets.setdefault(key, {})
+
+    def dump(self) -> dict[str, object]:
+        """Every non-empty key with its value, sorted sets as mappings."""
+        tables: tuple[Mapping[str, object], ...] = (self.strings, self.hashes, self.lists, self.zsets)
+        return {key: value for table in tables for key, value in table.items() if value not in ({}, [])}
+
+    def _created(self, fact: Fact) -> None:
+        self.hash(self.keys.meta()).update(
+            schema=SCHEMA_VERSION, clock=fact.fields["clock"], created_at=str(fact.at_ms), epoch="1"
+        )
+
+    def _control(self, fact: Fact) -> None:
+        self.hash(self.keys.control()).update(
+            mode=fact.fields["mode"],
+            gen=fact.fields["gen"],
+            by=fact.fields["by"],
+            reason=fact.fields["reason"],
+            at=str(fact.at_ms),
+        )
+
+    def _profile(self, fact: Fact) -> None:
+        name = fact.fields["strategy"]
+        self.hash(self.keys.profile(name)).update(settings=fact.body, at=str(fact.at_ms))
+        self.strings[self.keys.scalar(name, "threshold")] = fact.fields["threshold"]
+        for key, value in (
+            (self.keys.completed_trades(name), "0"),
+            (self.keys.closed_total(name), "0"),
+            (self.keys.scalar(name, "nn_enabled"), "0"),
+            (self.keys.scalar(name, "last_train_count"), "0"),
+            (self.keys.qcal(name, "thr"), "{}"),
+            (self.keys.qcal(name, "last_train_count"), "0"),
+        ):
+            self.strings.setdefault(key, value)
+
+    def _decision(self, fact: Fact) -> None:
+        entry = dict(fact.fields)
+        signal_id = entry.pop("sid")
+        blocked, day, bar = entry.pop("blocked"), entry.pop("day"), entry["bar"]
+        self.hash(self.keys.signal(signal_id)).update(entry, body=fact.body, at=str(fact.at_ms))
+        self.zset(self.keys.ledger())[signal_id] = fact.at_ms
+        if bar and entry["pos"] == "1":
+            self.strings[self.keys.bar(bar)] = signal_id
+        if blocked:
+            _add(self.hash(self.keys.blocked(entry["prefix"], day)), blocked, 1)
+
+    def _opened(self, fact: Fact) -> None:
+        terms = fact.fields
+        signal_id, prefix, symbol = terms["sid"], terms["prefix"], terms["symbol"]
+        member = self.keys.member(prefix, signal_id)
+        position = {name: value for name, value in terms.items() if name != "expires"}
+        position.update(status="open", sim="open", v="1", at=str(fact.at_ms), seq=str(fact.seq), body=fact.body)
+        self.hashes[self.keys.by_member(member)] = position
+        self.zset(self.keys.open(prefix))[member] = fact.seq
+        self.zset(self.keys.follow(symbol))[member] = fact.seq
+        self.zset(self.keys.due())[member] = int(terms["deadline"])
+        if terms["kind"] == "executed":
+            self.zset(self.keys.executed())[member] = fact.seq
+            _add(self.hash(self.keys.executed_symbols()), symbol, 1)
+            self.zset(self.keys.claims())[signal_id] = int(terms["expires"])
+            executes = self.zset(self.keys.executes())
+            executes[signal_id] = fact.at_ms
+            for old in [name for name, at in executes.items() if at <= fact.at_ms - MINUTE_MS]:
+                del executes[old]
+
+    def _alias(self, fact: Fact) -> None:
+        signal_id = fact.fields["sid"]
+        self.hash(self.keys.signal(signal_id)).update(
+            fp=fact.fields["fp"], alias=fact.fields["first"], at=str(fact.at_ms)
+        )
+        self.zset(self.keys.ledger())[signal_id] = fact.at_ms
+
+    def _conflict(self, fact: Fact) -> None:
+        entry = self.hash(self.keys.signal(fact.fields["sid"]))
+        entry["conflicts"] = entry.get("conflicts", "") + fact.fields["fp"] + ","
+
+    def _claimed(self, fact: Fact) -> None:
+        signal_id, prefix = fact.fields["sid"], fact.fields["prefix"]
+        member = self.keys.member(prefix, signal_id)
+        self.hash(self.keys.signal(signal_id))["claimed_by"] = fact.fields["engine"]
+        position = self.hash(self.keys.by_member(member))
+        position.update(claimed_by=fact.fields["engine"], claimed_at=str(fact.at_ms))
+        self.zset(self.keys.claims()).pop(signal_id, None)
+        self.zset(self.keys.unreported())[member] = int(position["deadline"]) + UNREPORTED_GRACE_MS
+
+    def _unclaimed(self, fact: Fact) -> None:
+        signal_id, prefix = fact.fields["sid"], fact.fields["prefix"]
+        member = self.keys.member(prefix, signal_id)
+        position = self.hash(self.keys.by_member(member))
+        position.update(kind="phantom", unclaimed="1")
+        self.zset(self.keys.claims()).pop(signal_id, None)
+        self._free_limits(member, position["symbol"])
+
+    def _free_limits(self, member: str, symbol: str) -> None:
+        self.zset(self.keys.executed()).pop(member, None)
+        _add(self.hash(self.keys.executed_symbols()), symbol, -1)
+
+    def _touched(self, fact: Fact) -> None:
+        member = self.keys.member(fact.fields["prefix"], fact.fields["sid"])
+        position = self.hash(self.keys.by_member(member))
+        position.update(track=fact.fields["track"], v=fact.fields["v"])
+        if fact.fields["done"] == "1":
+            position.update(sim="done", twin=fact.body)
+            self._stop_following(member, position["symbol"])
+
+    def _stop_following(self, member: str, symbol: str) -> None:
+        self.zset(self.keys.follow(symbol)).pop(member, None)
+        self.zset(self.keys.due()).pop(member, None)
+
+    def _fill(self, fact: Fact) -> None:
+        member = self.keys.member(fact.fields["prefix"], fact.fields["sid"])
+        position = self.hash(self.keys.by_member(member))
+        position["fill_ids"] = position.get("fill_ids", "") + fact.fields["fill"] + ","
+        earlier = position.get("fills", "")
+        position["fills"] = f"{earlier}\n{fact.body}" if earlier else fact.body
+
+    def _closed(self, fact: Fact) -> None:
+        it = fact.fields
+        member = self.keys.member(it["prefix"], it["sid"])
+        position = self.hash(self.keys.by_member(member))
+        position.update(
+            status="closed",
+            v=it["v"],
+            outcome=it["outcome"],
+            how=it["how"],
+            closed_at=str(fact.at_ms),
+            result=fact.body,
+        )
+        if it["report"]:
+            position["reports"] = position.get("reports", "") + it["report"] + ","
+        if it["how"] != "report":
+            if position["sim"] == "open":
+                position["track"] = it["track"]
+            position["sim"] = "done"
+            self._stop_following(member, position["symbol"])
+        self.zset(self.keys.open(it["prefix"])).pop(member, None)
+        self.zset(self.keys.closed(it["prefix"]))[member] = fact.at_ms
+        if position["kind"] == "executed":
+            self._free_limits(member, position["symbol"])
+            self.zset(self.keys.unreported()).pop(member, None)
+            day = self.hash(self.keys.day(it["day"]))
+            _add(day, "r_micro", int(it["r_micro"]))
+            _add(day, "money_micro", int(it["money_micro"]))
+        self._count(it["strategy"], it, fact.body)
+
+    def _count(self, strategy: str, it: Mapping[str, str], body: str) -> None:
+        _increase(self.strings, self.keys.closed_total(strategy))
+        _add(self.hash(self.keys.outcomes(strategy)), it["outcome"], 1)
+        if it["learned"] == "1":
+            _increase(self.strings, self.keys.completed_trades(strategy))
+            trades = self.lists.setdefault(self.keys.trades(strategy), [])
+            trades.append(body)
+            del trades[:-TRADES_KEPT]
+            rates = self.lists.setdefault(self.keys.win_rate(strategy), [])
+            rates.insert(0, it["win"])
+            del rates[WIN_RATE_WINDOW:]
+
+    def _corrected(self, fact: Fact) -> None:
+        it = fact.fields
+        position = self.hash(self.keys.by_member(self.keys.member(it["prefix"], it["sid"])))
+        position["reports"] = position.get("reports", "") + it["report"] + ","
+        position["correction"] = fact.body
+        # Also a correction to something the learner does not take: it unteaches the row.
+        self.hash(self.keys.corrections(it["strategy"]))[it["sid"]] = fact.body if it["learned"] == "1" else ""
+
+    def prune(self, now_ms: int) -> int:
+        """Forget what is older than thirty days; derivable from the clock, so it needs no fact."""
+        before = now_ms - RETENTION_MS
+        forgotten = 0
+        for prefix in STATE_PREFIXES:
+            closed = self.zset(self.keys.closed(prefix))
+            for member in [name for name, at in closed.items() if at < before]:
+                # A twin that still runs keeps its position: the result is not complete yet.
+                if self.hashes[self.keys.by_member(member)]["sim"] == "done":
+                    del closed[member], self.hashes[self.keys.by_member(member)]
+                    forgotten += 1
+        ledger = self.zset(self.keys.ledger())
+        for signal_id in [name for name, at in ledger.items() if at < before]:
+            entry = self.hashes[self.keys.signal(signal_id)]
+            if self.keys.by_member(self.keys.member(entry.get("prefix", "phantom"), signal_id)) in self.hashes:
+                continue
+            if entry.get("bar"):
+                self.strings.pop(self.keys.bar(entry["bar"]), None)
+            del ledger[signal_id], self.hashes[self.keys.signal(signal_id)]
+            forgotten += 1
+        return forgotten
+
+
+def _add(counters: dict[str, str], name: str, amount: int) -> None:
+    counters[name] = str(int(counters.get(name, "0")) + amount)
+
+
+def _increase(strings: dict[str, str], key: str) -> None:
+    strings[key] = str(int(strings.get(key, "0")) + 1)
