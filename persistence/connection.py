@@ -6,6 +6,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from persistence.store import StateMissing
 from signals.errors import Permanent, Transient
 
 COMMAND_TIMEOUT_S = 2.0
@@ -24,6 +25,8 @@ def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> redis.Redis:
 
 def as_failure(error: redis.RedisError) -> Transient | Permanent:
     """Whether the same command may succeed later."""
+    if str(error).startswith("NOSTATE"):
+        return StateMissing(str(error))
     passing = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
     kind = Transient if isinstance(error, passing) else Permanent
     return kind(f"redis: {type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from decision.decide import Action
@@ -43,6 +44,7 @@ class MemoryStore:
         self._keep_facts = keep_facts
         self._clock_ms = 0
         self._volatility: dict[str, list[float]] = {}
+        self._candle_counts: Counter[str] = Counter()
 
     # --- the namespace and its clock
 
@@ -83,6 +85,8 @@ class MemoryStore:
         return int(self.state.hashes.get(self.keys.meta(), {}).get("seq", "0"))
 
     def _commit(self, kind: str, fact_id: str, at_ms: int, fields: Mapping[str, str], body: str = "{}") -> None:
+        if kind != "created":
+            self._clock_kind()
         fact = Fact(self._seq() + 1, fact_id, kind, at_ms, fields, body)
         self.state.apply(fact)
         if self._keep_facts:
@@ -365,7 +369,8 @@ class MemoryStore:
 
     def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
         running = self.state.zsets.get(self.keys.follow(symbol), {})
-        if not running:
+        # Insertion order is the order of sequence numbers: the newest tells whether there is anything new.
+        if not running or next(reversed(running.values())) <= after_seq:
             return ()
         return self._members([member for member, seq in running.items() if seq > after_seq])
 
@@ -397,6 +402,12 @@ class MemoryStore:
 
     def volatility(self, symbol: str, timeframe: str) -> Sequence[float]:
         return self._volatility.get(self.keys.volatility(symbol, timeframe), [])
+
+    def count_candle(self, symbol: str, timeframe: str, reason: Reason, ts: int) -> None:  # noqa: ARG002 - for readers of Redis
+        self._candle_counts[f"{symbol}|{timeframe}|{reason.value}"] += 1
+
+    def candle_counts(self) -> Mapping[str, int]:
+        return dict(self._candle_counts)
 
     def prune(self, now_ms: int) -> int:
         return self.state.prune(now_ms)

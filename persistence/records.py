@@ -53,6 +53,7 @@ def position_from(entry: Mapping[str, str]) -> StoredPosition:
         how=entry.get("how"),
         closed_at=_optional_int(entry.get("closed_at")),
         result=entry.get("result"),
+        twin=entry.get("twin"),
         correction=entry.get("correction"),
     )
 

@@ -335,6 +335,17 @@ class RedisStore:
         key = self.keys.volatility(symbol, timeframe)
         return [float(value) for value in self._ask(lambda: self.client.lrange(key, 0, -1))]
 
+    def count_candle(self, symbol: str, timeframe: str, reason: Reason, ts: int) -> None:
+        name = f"{symbol}|{timeframe}|{reason.value}"
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hincrby(self.keys.follower(), name, 1)
+        pipe.hset(self.keys.follower(), f"last:{name}", ts)
+        self._ask(pipe.execute)
+
+    def candle_counts(self) -> Mapping[str, int]:
+        counts = self._hash(self.keys.follower())
+        return {name: int(count) for name, count in counts.items() if "|" in name and not name.startswith("last:")}
+
     def prune(self, now_ms: int) -> int:
         before = f"({now_ms - RETENTION_MS}"
         forgotten = 0

@@ -153,6 +153,7 @@ class StoredPosition:
     how: str | None
     closed_at: int | None
     result: str | None
+    twin: str | None
     correction: str | None
 
 
@@ -314,6 +315,14 @@ class Store(Protocol):
 
     def prune(self, now_ms: int) -> int:
         """Forget closed positions and answers older than thirty days; returns how many."""
+        ...
+
+    def count_candle(self, symbol: str, timeframe: str, reason: Reason, ts: int) -> None:
+        """Count a candle that did not simply advance its series, and remember the last one."""
+        ...
+
+    def candle_counts(self) -> Mapping[str, int]:
+        """Counts by ``symbol|timeframe|reason``."""
         ...
 
     def dump(self) -> Mapping[str, object]:

@@ -30,6 +30,11 @@ for name, key in pairs(K) do
   end
 end
 
+-- After a wipe nothing may be written on top of nothing: the record would get facts that no state stands behind.
+if not A.schema and redis.call('EXISTS', K.meta) == 0 then
+  return redis.error_reply('NOSTATE the namespace has not been created')
+end
+
 local function int(text)
   return tonumber(text or '0') or 0
 end

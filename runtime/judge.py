@@ -1,0 +1,228 @@
+"""The use case behind every signal: gather, decide, commit, answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from decision.answer import Answer
+from decision.decide import Action, ScoreSource, Verdict, decide, score_without_model
+from persistence.store import DecideCommand, DecideReply, DecideStatus, Decision, StateMissing, Store
+from phantom.position import Position, terms_for
+from phantom.record import terms_record, track_record
+from qscore.threshold import static_threshold
+from runtime.clock import Stopwatch, stopwatch
+from scorer.heuristic import heuristic_score
+from signals.bucket import Bucket
+from signals.context import DEFAULT_SESSIONS, Context, SessionWindow, regime_by_rank, session_at
+from signals.errors import Refusal
+from signals.parse import canonical_json, identify, parse_signal, printable, sha256_hex
+from signals.profile import Profile
+from signals.reasons import Reason
+from signals.signal import Signal
+from signals.timeframe import floor_ts, timeframe_ms
+
+KEPT_OF_REFUSED = 4_096
+"""How much of a refused payload is kept for audit, as escaped text."""
+
+
+class Judge:
+    """Answers signals of one namespace."""
+
+    def __init__(
+        self,
+        store: Store,
+        profiles: Mapping[str, Profile],
+        *,
+        sessions: Sequence[SessionWindow] = DEFAULT_SESSIONS,
+        watch: Stopwatch = stopwatch,
+    ) -> None:
+        self.store = store
+        self.profiles = dict(profiles)
+        self.sessions = tuple(sessions)
+        self._watch = watch
+
+    def judge(self, payload: object) -> Answer:
+        """Answer a payload: the first answer for its id, for ever."""
+        started = self._watch()
+        signal_id, fingerprint = identify(payload)
+        try:
+            parsed = parse_signal(payload, self.profiles)
+            if isinstance(parsed, Refusal):
+                reply = self.store.decide(self._refused(signal_id, fingerprint, parsed, payload))
+            else:
+                reply = self.store.decide(self._command(parsed, fingerprint))
+        except StateMissing as missing:
+            return self._without_state(signal_id, started, missing)
+        return self._answer(signal_id, reply, started)
+
+    def refuse(self, raw: bytes, refusal: Refusal) -> Answer:
+        """Record and answer bytes that never became a payload; the same bytes get the same answer."""
+        started = self._watch()
+        fingerprint = sha256_hex(raw)
+        shown = raw[:KEPT_OF_REFUSED].decode("utf-8", "backslashreplace")
+        try:
+            reply = self.store.decide(self._refused(fingerprint, fingerprint, refusal, shown))
+        except StateMissing as missing:
+            return self._without_state(fingerprint, started, missing)
+        return self._answer(fingerprint, reply, started)
+
+    def _without_state(self, signal_id: str, started: float, missing: StateMissing) -> Answer:
+        # Nothing to record into: say no, and let the engine resend once the namespace is rebuilt.
+        return Answer(
+            signal_id=signal_id,
+            action=Action.REJECTED,
+            reasons=(Reason.MODE_MISSING,),
+            decided_at=0,
+            detail=str(missing),
+            latency_ms=self._elapsed_ms(started),
+        )
+
+    def _refused(self, signal_id: str, fingerprint: str, refusal: Refusal, payload: object) -> DecideCommand:
+        shown = payload if isinstance(payload, str) else json.dumps(payload, default=repr, sort_keys=True)
+        strategy = payload.get("strategy") if isinstance(payload, Mapping) else None
+        profile = self.profiles.get(strategy) if isinstance(strategy, str) else None
+        body = {
+            "id": signal_id,
+            "field": printable(refusal.field, 128),
+            "detail": printable(refusal.detail, 256),
+            "payload": printable(shown, KEPT_OF_REFUSED),
+        }
+        return DecideCommand(
+            now_ms=self.store.now_ms(),
+            signal_id=signal_id,
+            fingerprint=fingerprint,
+            want=Action.REJECTED,
+            reasons=(refusal.reason,),
+            body=canonical_json(body),
+            strategy=profile.name if profile else "",
+            prefix=profile.state_prefix if profile else "phantom",
+        )
+
+    def context(self, signal: Signal) -> Context:
+        """The bucket a signal falls into."""
+        session = signal.session or session_at(signal.ts, self.sessions)
+        if signal.volatility_regime is not None:
+            return Context(Bucket(session, signal.volatility_regime), volatility_known=True)
+        history = self.store.volatility(signal.symbol, signal.timeframe) if signal.timeframe else ()
+        sent = signal.number("atr_pct")
+        current = sent if math.isfinite(sent) or not history else history[-1]
+        regime, known = regime_by_rank(current, history)
+        return Context(Bucket(session, regime), volatility_known=known)
+
+    def _command(self, signal: Signal, fingerprint: str) -> DecideCommand:
+        profile = self.profiles[signal.strategy]
+        context = self.context(signal)
+        scoring = score_without_model(heuristic_score(signal, profile.heuristic))
+        verdict = decide(scoring, static_threshold(profile.static_threshold), context, profile)
+        terms = terms_for(signal, profile)
+        return DecideCommand(
+            now_ms=self.store.now_ms(),
+            signal_id=signal.id,
+            fingerprint=fingerprint,
+            strategy=signal.strategy,
+            symbol=signal.symbol,
+            prefix=profile.state_prefix,
+            want=verdict.want,
+            reasons=verdict.reasons,
+            alternative=verdict.alternative,
+            alternative_reasons=verdict.alternative_reasons,
+            ensemble=scoring.source is not ScoreSource.HEURISTIC,
+            bar=_bar(signal),
+            signal_ms=signal.ts,
+            max_age_ms=profile.max_signal_age_ms(signal.timeframe),
+            ttl_ms=profile.decision_ttl_ms,
+            body=canonical_json(_body(signal, verdict)),
+            terms=canonical_json(terms_record(terms)),
+            track=canonical_json(track_record(Position.open(terms).track)),
+            entry_ms=terms.entry_ms,
+            deadline_ms=terms.deadline_ms,
+            step_ms=terms.step_ms,
+            limits=profile.limits,
+        )
+
+    def _answer(self, asked: str, reply: DecideReply, started: float) -> Answer:
+        return answer_from(reply.decision, asked=asked, status=reply.status, latency_ms=self._elapsed_ms(started))
+
+    def _elapsed_ms(self, started: float) -> float:
+        return round((self._watch() - started) * 1000.0, 3)
+
+
+def _bar(signal: Signal) -> str | None:
+    """What makes two signals the same bet on the same candle, whatever their ids."""
+    if signal.timeframe is None:
+        return None
+    candle = floor_ts(signal.ts, timeframe_ms(signal.timeframe))
+    parts = (signal.strategy, signal.symbol, signal.side.word, signal.timeframe, str(candle), signal.tag or "")
+    return "|".join(parts)
+
+
+def _body(signal: Signal, verdict: Verdict) -> dict[str, object]:
+    """What is recorded of a decision besides what the commit itself decides."""
+    scoring, context = verdict.scoring, verdict.context
+    return {
+        "id": signal.id,
+        "strategy": signal.strategy,
+        "symbol": signal.symbol,
+        "side": signal.side.word,
+        "entry": signal.entry,
+        "tp": signal.tp,
+        "sl": signal.sl,
+        "tp1": signal.tp1,
+        "ts": signal.ts,
+        "timeframe": signal.timeframe,
+        "tag": signal.tag,
+        "features": dict(signal.features),
+        "score": scoring.score,
+        "heuristic_score": scoring.heuristic_score,
+        "score_source": scoring.source.value,
+        "win_probability": scoring.win_probability,
+        "threshold": verdict.threshold.value,
+        "threshold_source": verdict.threshold.source.value,
+        "bucket": str(context.bucket),
+        "volatility_known": context.volatility_known,
+        "missing": list(scoring.missing),
+        "size_multiplier": verdict.size_multiplier,
+        "expected_return_r": None,
+        "p_stop": None,
+        "bundle": scoring.bundle,
+        "enforced": verdict.enforced.value,
+    }
+
+
+def answer_from(
+    decision: Decision, *, asked: str, status: DecideStatus = DecideStatus.REPLAY, latency_ms: float | None = None
+) -> Answer:
+    """The answer a recorded decision gives to whoever asks for it."""
+    body: dict[str, Any] = json.loads(decision.body)
+    action, reasons, field, expires = decision.action, decision.reasons, body.get("field"), decision.expires_at
+    if status is DecideStatus.CONFLICT:
+        # The first answer stands for the first content; acting on it with another content would be a different trade.
+        action, reasons, field, expires = Action.REJECTED, (Reason.SIGNAL_CONFLICT, *reasons), "id", None
+    elif status is DecideStatus.DUPLICATE_BAR:
+        reasons = (*reasons, Reason.DUPLICATE_BAR)
+    elif Reason.SIGNAL_EXPIRED in reasons or Reason.SIGNAL_CLOCK in reasons:
+        field = "ts"
+    return Answer(
+        signal_id=asked,
+        action=action,
+        reasons=reasons,
+        decided_at=decision.decided_at,
+        score=body.get("score"),
+        win_probability=body.get("win_probability"),
+        threshold=body.get("threshold"),
+        threshold_source=body.get("threshold_source"),
+        score_source=body.get("score_source"),
+        bucket=body.get("bucket"),
+        size_multiplier=body.get("size_multiplier"),
+        expected_return_r=body.get("expected_return_r"),
+        p_stop=body.get("p_stop"),
+        bundle=body.get("bundle"),
+        position_id=decision.signal_id if decision.has_position else None,
+        expires_at=expires,
+        latency_ms=latency_ms,
+        field=field,
+        detail=body.get("detail"),
+    )
