@@ -315,7 +315,9 @@ class Follower:
                 atr = atr.advance(closed.high, closed.low, closed.close)
                 value = atr.atr_pct
             states[timeframe] = (next_aggregator, atr)
-                updates.append(_update(timeframe, value if known else None, next_aggregator, atr))
+            # An average that still remembers its first candles would rank them instead of the market.
+            settled = value is not None and math.isfinite(value) and atr.count >= WARM_UP * atr.period
+            updates.append(_update(timeframe, value if settled else None, next_aggregator, atr))
         self.store.push_volatility(series.symbol, updates)
 
     def _volatility_states(self, series: _Series) -> dict[str, tuple[CandleAggregator, WilderAtr]]:
