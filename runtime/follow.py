@@ -37,6 +37,7 @@ class Ended:
     closed: Closed
     result: Mapping[str, Any]
     twin: bool
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(slots=True)
@@ -210,7 +211,7 @@ class Follower:
             if not stored.following:
                 return None
             twin = stored.kind is Kind.EXECUTED
-            result = self._result(stored, closed, CloseHow.SIMULATION)
+            result, reasons = self._result(stored, closed, CloseHow.SIMULATION)
             if twin:
                 text = canonical_json(result)
                 status = self.store.touch(
@@ -219,16 +220,19 @@ class Follower:
             else:
                 status = self.store.close(self._close_command(stored, closed, result, CloseHow.SIMULATION, now_ms))
             if status is CommitStatus.DONE:
-                return Ended(stored, closed, result, twin)
+                return Ended(stored, closed, result, twin, reasons)
             if status in (CommitStatus.REPLAY, CommitStatus.MISSING):
                 return None
             self._reread(followed)
         return None
 
-    def _result(self, stored: StoredPosition, closed: Closed, how: CloseHow) -> dict[str, Any]:
+    def _result(
+        self, stored: StoredPosition, closed: Closed, how: CloseHow
+    ) -> tuple[dict[str, Any], tuple[Reason, ...]]:
+        """The whole story of a position, and the reasons of the decision it began with."""
         decision = self.store.decision(stored.signal_id)
         known: dict[str, Any] = json.loads(decision.body) if decision is not None else {}
-        return {
+        story = {
             **known,
             **closed_record(closed, self.profiles[stored.strategy].costs_bps),
             "kind": stored.kind.value,
@@ -237,6 +241,7 @@ class Follower:
             "entry_ms": stored.entry_ms,
             "deadline_ms": stored.deadline_ms,
         }
+        return story, decision.reasons if decision is not None else ()
 
     def _close_command(
         self, stored: StoredPosition, closed: Closed, result: Mapping[str, Any], how: CloseHow, now_ms: int
@@ -288,7 +293,7 @@ class Follower:
         if stored.twin is None:
             return
         closed = closed_from(terms_from(json.loads(stored.terms)), json.loads(stored.twin))
-        result = self._result(stored, closed, how)
+        result, _ = self._result(stored, closed, how)
         self.store.close(self._close_command(stored, closed, result, how, now_ms))
 
     def _give_up(self, stored: StoredPosition, now_ms: int) -> None:

@@ -1,0 +1,240 @@
+"""History through the live code: the same judge, the same follower, a store in memory and a clock of candles."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from decision.answer import Answer
+from lab.trade import Trade
+from market.candles import Candles
+from persistence.memory_store import MemoryStore
+from persistence.store import ClockKind
+from runtime.follow import Ended, Follower
+from runtime.judge import Judge
+from runtime.report import Reports
+from signals.bucket import Bucket
+from signals.candle import Candle
+from signals.errors import Permanent
+from signals.parse import canonical_json
+from signals.profile import Kind, Limits, Profile
+from signals.signal import Signal
+
+UNLIMITED = Limits(
+    open_positions=0,
+    per_symbol=0,
+    executes_per_minute=0,
+    daily_loss_r=0.0,
+    daily_loss_money=0.0,
+    tracked_positions=1_000_000,
+)
+ENGINE = "replay"
+
+Admit = Callable[[Signal], bool]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Everything a replay found. ``decisions_hash`` covers every answer in order."""
+
+    trades: tuple[Trade, ...]
+    answers: int
+    rejected: Mapping[str, int]
+    still_open: int
+    skipped: int
+    candle_counts: Mapping[str, int]
+    decisions_hash: str
+
+
+class Replay:
+    """One run over history.
+
+    ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
+    side); ``on_end`` is told when a position of it ends; ``on_answer`` and ``on_trade`` let a caller watch.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        limits: bool = False,
+        admit: Admit = lambda _signal: True,
+        on_end: Callable[[str], None] = lambda _signal_id: None,
+        on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
+        volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
+    ) -> None:
+        self.profile = profile if limits else replace(profile, limits=UNLIMITED)
+        self._admit, self._on_end, self._on_answer = admit, on_end, on_answer
+        profiles = {profile.name: self.profile}
+        self.store = MemoryStore("replay", keep_facts=False)
+        self.store.create(ClockKind.DATA, now_ms=0)
+        self._judge = Judge(self.store, profiles, watch=lambda: 0.0)
+        self._follower = Follower(self.store, profiles, volatility_timeframes=volatility_timeframes)
+        self._reports = Reports(self.store, profiles)
+        self._hash = hashlib.sha256()
+        self._trades: list[Trade] = []
+        self._rejected: Counter[str] = Counter()
+        self._answers = self._skipped = 0
+
+    def run(
+        self,
+        tracking: Sequence[Candles],
+        signals: Sequence[Signal],
+        *,
+        finer: Sequence[Candles] = (),
+        progress: Progress = lambda _candles: None,
+    ) -> Replayed:
+        """Play candles and signals in the order of time; a signal sees every candle closed by its own moment."""
+        self._check(tracking)
+        waiting = sorted(signals, key=lambda signal: (signal.ts, signal.symbol, signal.id))
+        place = 0
+        for closes_ms, _, _, _, symbol, timeframe, candle in heapq.merge(
+            *(_closings(rank, candles) for rank, candles in enumerate((*finer, *tracking)))
+        ):
+            while place < len(waiting) and waiting[place].ts < closes_ms:
+                self._signal(waiting[place])
+                place += 1
+            for ended in self._follower.candle(symbol, timeframe, candle):
+                self._ended(ended)
+            progress(1)
+        for signal in waiting[place:]:
+            self._signal(signal)
+        for ended in self._follower.flush():
+            self._ended(ended)
+        return self._replayed()
+
+    def _check(self, tracking: Sequence[Candles]) -> None:
+        for candles in tracking:
+            if candles.step_ms != self.profile.tracking_ms:
+                raise Permanent(
+                    f"{candles.symbol}: positions are tracked on {self.profile.tracking_timeframe} candles, "
+                    f"these are {candles.timeframe}"
+                )
+
+    def _signal(self, signal: Signal) -> None:
+        if not self._admit(signal):
+            self._skipped += 1
+            return
+        answer = self._judge.judge(payload_of(signal))
+        self._answers += 1
+        self._hash.update(canonical_json(_decision_line(answer)).encode())
+        if answer.executes:
+            self.store.claim(signal.id, ENGINE, now_ms=self.store.now_ms())
+        elif answer.position_id is None:
+            self._rejected[answer.reasons[0].value] += 1
+            self._on_end(signal.id)
+        self._on_answer(signal, answer)
+
+    def _ended(self, ended: Ended) -> None:
+        closed, stored = ended.closed, ended.position
+        if ended.twin and closed.entered:
+            # The replay is its own engine: what the simulation says happened is what it reports.
+            self._reports.close(
+                {
+                    "signal_id": stored.signal_id,
+                    "price": closed.exit_price,
+                    "ts": closed.exit_ms,
+                    "reason": closed.reason.value,
+                    "venue_id": f"{ENGINE}-{stored.signal_id}"[:64],
+                }
+            )
+        elif ended.twin:
+            nothing = {"signal_id": stored.signal_id, "price": closed.exit_price, "ts": closed.exit_ms, "quantity": 0.0}
+            self._reports.fill(nothing)
+        self._trades.append(trade_of(ended))
+        self._on_end(stored.signal_id)
+
+    def _replayed(self) -> Replayed:
+        open_now = sum(
+            len(self.store.state.zsets.get(self.store.keys.follow(symbol), {})) for symbol in self._symbols()
+        )
+        return Replayed(
+            trades=tuple(self._trades),
+            answers=self._answers,
+            rejected=dict(self._rejected),
+            still_open=open_now,
+            skipped=self._skipped,
+            candle_counts=self.store.candle_counts(),
+            decisions_hash=self._hash.hexdigest(),
+        )
+
+    def _symbols(self) -> Sequence[str]:
+        return self.store.followed_symbols()
+
+
+_Closing = tuple[int, int, int, int, str, str, Candle]
+
+
+def _closings(rank: int, candles: Candles) -> Iterator[_Closing]:
+    """Closing moments of a series; finer series come first so that they are at hand when a candle is ambiguous."""
+    step_ms = candles.step_ms
+    for index, candle in enumerate(candles):
+        yield candle.ts + step_ms, step_ms, rank, index, candles.symbol, candles.timeframe, candle
+
+
+def payload_of(signal: Signal) -> dict[str, object]:
+    """A signal as an engine would put it on the queue."""
+    payload: dict[str, object] = {
+        "id": signal.id,
+        "strategy": signal.strategy,
+        "symbol": signal.symbol,
+        "side": signal.side.word,
+        "entry": signal.entry,
+        "tp": signal.tp,
+        "sl": signal.sl,
+        "ts": signal.ts,
+        "features": dict(signal.features),
+    }
+    optional: Mapping[str, object | None] = {
+        "tp1": signal.tp1,
+        "session": signal.session and signal.session.value,
+        "volatility_regime": signal.volatility_regime and signal.volatility_regime.value,
+        "timeframe": signal.timeframe,
+        "tag": signal.tag,
+    }
+    return payload | {name: value for name, value in optional.items() if value is not None}
+
+
+def _decision_line(answer: Answer) -> dict[str, object]:
+    plain = answer.as_dict()
+    plain.pop("latency_ms")
+    return plain
+
+
+def trade_of(ended: Ended) -> Trade:
+    """The report's row of an ended position."""
+    result, closed, terms = ended.result, ended.closed, ended.closed.terms
+    stored = ended.position
+    return Trade(
+        signal_id=stored.signal_id,
+        strategy=stored.strategy,
+        symbol=stored.symbol,
+        side=terms.side,
+        kind=Kind.EXECUTED if ended.twin else stored.kind,
+        ts=result["ts"],
+        entry_ts=terms.entry_ms,
+        exit_ts=max(closed.exit_ms, terms.entry_ms),
+        outcome=closed.outcome.value,
+        exit_reason=closed.reason.value,
+        entry=terms.entry,
+        risk=terms.risk,
+        reward_to_risk=abs(terms.take_profit - terms.entry) / terms.risk,
+        gross_r=closed.gross_r,
+        bucket=Bucket.parse(result["bucket"]),
+        score=result["score"],
+        threshold=result["threshold"],
+        entry_slip_r=closed.entry_slip_r,
+        mfe_r=closed.mfe_r,
+        mae_r=closed.mae_r,
+        mark_r=closed.mark_r,
+        ambiguous=closed.ambiguous,
+        gap=closed.gap,
+        late_mark=closed.late_mark,
+        tp1_hit=closed.tp1_hit,
+        tag=result.get("tag"),
+        reasons=tuple(str(reason) for reason in ended.reasons),
+    )
