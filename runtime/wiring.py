@@ -1,0 +1,100 @@
+"""From settings to running parts: the only place that decides which server everything talks to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import redis
+from persistence.record import Record
+
+from persistence.connection import connect
+from persistence.redis_store import RedisStore
+from persistence.store import ClockKind, StateMissing
+from runtime import embedded
+from runtime.follow import Follower
+from runtime.service import Service
+from runtime.settings import Settings
+from signals.parse import canonical_json
+from signals.profile import Profile
+
+QUEUE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the two servers answer."""
+
+    redis_url: str
+    postgres_dsn: str
+
+
+def addresses(settings: Settings) -> Addresses:
+    """The user's own servers where they are named; private ones are started, or found running, for the rest."""
+    redis_url, postgres = settings.redis.url, settings.postgres.url
+    folder = settings.data_dir
+    if redis_url is None:
+        redis_url = embedded.start_valkey(folder, fsync=settings.embedded.fsync).url
+    dsn = embedded.start_postgres(folder).url if postgres is None else postgres.get_secret_value()
+    return Addresses(redis_url, dsn)
+
+
+class Wiring:
+    """The parts of one namespace, made when they are first asked for."""
+
+    def __init__(self, settings: Settings, *, namespace: str | None = None) -> None:
+        self.settings = settings
+        self.namespace = settings.namespace if namespace is None else namespace
+        self.profiles: dict[str, Profile] = settings.profiles_built()
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Where the servers answer."""
+        return addresses(self.settings)
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """Our Redis connection."""
+        return connect(self.addresses.redis_url)
+
+    def queue_connection(self) -> redis.Redis:
+        """A connection for RQ: it blocks on the queue, so its reads may take longer than ours."""
+        return connect(self.addresses.redis_url, timeout_s=QUEUE_TIMEOUT_S)
+
+    @cached_property
+    def store(self) -> RedisStore:
+        """The live state."""
+        return RedisStore(self.client, self.namespace)
+
+    @cached_property
+    def record(self) -> Record:
+        """The record of facts."""
+        return Record(self.addresses.postgres_dsn, self.namespace)
+
+    @cached_property
+    def service(self) -> Service:
+        """The use cases."""
+        return Service(self.store, self.profiles)
+
+    def follower(self) -> Follower:
+        """A follower with an empty book."""
+        follow = self.settings.follow
+        return Follower(
+            self.store, self.profiles, window=follow.reorder_window, checkpoint_every=follow.checkpoint_every
+        )
+
+    def ensure_namespace(self, clock: ClockKind = ClockKind.LIVE) -> None:
+        """Create the namespace where there has never been one, and register its profiles.
+
+        An empty Redis beside a record with facts is a loss, not a beginning: it stays in HALT until it is rebuilt.
+        """
+        self.record.migrate()
+        if not self.store.exists():
+            if not self.record.is_empty():
+                raise StateMissing("Redis has lost this namespace but Postgres has its record: run `penumbra rebuild`")
+            now_ms = self.store.server_ms() if clock is ClockKind.LIVE else 0
+            self.store.create(clock, now_ms=now_ms)
+        now_ms = self.store.now_ms()
+        for profile in self.profiles.values():
+            settings = canonical_json(asdict(profile))
+            self.store.register(profile.name, settings, f"{profile.static_threshold:g}", now_ms=now_ms)

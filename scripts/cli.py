@@ -1,0 +1,311 @@
+"""The ``penumbra`` command: each subcommand starts something and imports what it needs only then."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from signals.errors import PenumbraError
+
+if TYPE_CHECKING:
+    from persistence.store import Mode
+    from runtime.wiring import Wiring
+
+EXIT_REFUSED = 2
+
+
+class Commands(click.Group):
+    """Errors raised on purpose become one clear line and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except PenumbraError as error:
+            click.secho(f"penumbra: {error}", fg="red", err=True)
+            sys.exit(EXIT_REFUSED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="penumbra", message="%(version)s")
+def main() -> None:
+    """Penumbra, a self-learning signal gate for systematic traders."""
+
+
+def _wiring(namespace: str | None) -> Wiring:
+    from runtime.logs import configure
+    from runtime.settings import Settings
+    from runtime.wiring import Wiring
+
+    settings = Settings.load()
+    configure(settings.log.level, as_json=settings.log.as_json)
+    return Wiring(settings, namespace=namespace)
+
+
+namespace_option = click.option("--namespace", "-n", default=None, help="another namespace than the configured one")
+json_option = click.option("--json", "as_json", is_flag=True, help="print data as JSON")
+
+
+@main.command()
+@click.argument("candles", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
+@click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
+@click.option("--max-signals", default=400, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--seed", default=7, show_default=True, help="of the generated market, when there is no other")
+@click.option("--offline", is_flag=True, help="do not ask an exchange for history")
+@click.option("--keep", is_flag=True, help="leave the servers running")
+def demo(
+    candles: tuple[Path, ...],
+    strategy: str,
+    timeframe: str | None,
+    max_signals: int,
+    out: Path,
+    seed: int,
+    offline: bool,
+    keep: bool,
+) -> None:
+    """Play candles through a real queue, worker, follower and record, and write a report."""
+    from scripts.demo_run import DemoOptions, run_demo
+
+    options = DemoOptions(
+        candles=candles,
+        strategy=strategy,
+        timeframe=timeframe,
+        max_signals=max_signals,
+        out=out,
+        seed=seed,
+        offline=offline,
+        keep=keep,
+    )
+    run_demo(options)
+
+
+@main.command()
+@click.option("--candles", "paths", multiple=True, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("more", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
+@click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
+@click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
+@click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
+@click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
+)
+@click.option("--seed", default=1, show_default=True, help="of every resample in the report")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@json_option
+def replay(
+    paths: tuple[Path, ...],
+    more: tuple[Path, ...],
+    strategy: str,
+    timeframe: str | None,
+    atr_stop: float | None,
+    cooldown: int | None,
+    limits: bool,
+    threshold: float | None,
+    seed: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Replay a reference strategy over candle files and report what the gate was worth."""
+    from scripts.replay_run import ReplayOptions, run_replay
+
+    options = ReplayOptions(
+        paths=(*paths, *more),
+        strategy=strategy,
+        timeframe=timeframe,
+        atr_stop=atr_stop,
+        cooldown=cooldown,
+        limits=limits,
+        threshold=threshold,
+        seed=seed,
+        out=out,
+        as_json=as_json,
+    )
+    run_replay(options)
+
+
+@main.command()
+@namespace_option
+@click.option("--burst", is_flag=True, help="stop when the queue is empty")
+def worker(namespace: str | None, burst: bool) -> None:
+    """Answer signals from the queue."""
+    from worker.client import queue_name
+    from worker.queue import GateWorker
+
+    wiring = _wiring(namespace)
+    wiring.ensure_namespace()
+    queue = wiring.settings.queue
+    gate = GateWorker(
+        queue_name(wiring.namespace, queue.name),
+        connection=wiring.queue_connection(),
+        service=wiring.service,
+        result_ttl_s=queue.result_ttl_s,
+        failure_ttl_s=queue.failure_ttl_s,
+        job_timeout_s=queue.job_timeout_s,
+    )
+    gate.run(burst=burst)
+    if not burst and not gate.stopped_on_request:
+        sys.exit("penumbra: the worker gave up; start it again")
+
+
+@main.command()
+@namespace_option
+def relay(namespace: str | None) -> None:
+    """Carry committed facts to Postgres."""
+    from persistence.outbox import Relay
+    from worker.relay import run
+
+    from scripts.stopping import stop_on_signals
+
+    wiring = _wiring(namespace)
+    wiring.ensure_namespace()
+    settings = wiring.settings.relay
+    carrier = Relay(wiring.client, wiring.store.keys, wiring.record)
+    run(carrier, stop_on_signals(), poll_ms=settings.poll_ms, batch=settings.batch)
+
+
+@main.command()
+@namespace_option
+def follow(namespace: str | None) -> None:
+    """Follow open positions through the candles that are fed."""
+    from persistence.candle_feed import CandleFeed
+    from scripts.stopping import stop_on_signals
+    from worker.follow import FollowLoop
+
+    wiring = _wiring(namespace)
+    wiring.ensure_namespace()
+    FollowLoop(wiring.store, CandleFeed(wiring.client, wiring.store.keys), wiring.follower()).run(stop_on_signals())
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@namespace_option
+def feed(paths: tuple[Path, ...], namespace: str | None) -> None:
+    """Feed candles from files to the follower, in the order of time."""
+    from scripts.feed_run import feed_files
+
+    fed = feed_files(_wiring(namespace), paths)
+    click.echo(f"{fed} candles fed")
+
+
+@main.command()
+@namespace_option
+@click.option("--clock", type=click.Choice(["live", "data"]), default="live", show_default=True)
+def migrate(namespace: str | None, clock: str) -> None:
+    """Bring Postgres up to date and create the namespace where there has never been one."""
+    from persistence.store import ClockKind
+
+    wiring = _wiring(namespace)
+    wiring.ensure_namespace(ClockKind(clock))
+    click.echo(f"namespace {wiring.namespace or '(default)'} is ready")
+
+
+@main.command()
+@namespace_option
+@click.option("--force", is_flag=True, help="also while the namespace is not in HALT")
+def rebuild(namespace: str | None, force: bool) -> None:
+    """Recreate the live state in Redis from the record in Postgres; ends in HALT."""
+    from persistence import rebuild as rebuilding
+
+    wiring = _wiring(namespace)
+    wiring.record.migrate()
+    report = rebuilding.rebuild(wiring.client, wiring.store.keys, wiring.record, force=force)
+    click.echo(str(report))
+    click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
+
+
+def _switch(namespace: str | None, mode: Mode, reason: str, expected: int | None = None) -> None:
+    import getpass
+
+    service = _wiring(namespace).service
+    control = service.set_mode(mode, actor=f"cli:{getpass.getuser()}", reason=reason, expected=expected)
+    click.echo(f"mode {control.mode.value}, generation {control.generation}: {control.reason}")
+
+
+@main.command()
+@click.argument("reason", nargs=-1)
+@namespace_option
+def halt(reason: tuple[str, ...], namespace: str | None) -> None:
+    """Stop all executes at once; positions are still followed."""
+    from persistence.store import Mode
+
+    _switch(namespace, Mode.HALT, " ".join(reason) or "by hand")
+
+
+@main.command("ml-off")
+@click.argument("reason", nargs=-1)
+@namespace_option
+def ml_off(reason: tuple[str, ...], namespace: str | None) -> None:
+    """Let the heuristic alone decide; unclaimed model decisions are revoked."""
+    from persistence.store import Mode
+
+    _switch(namespace, Mode.ML_OFF, " ".join(reason) or "by hand")
+
+
+@main.command()
+@click.argument("reason", nargs=-1)
+@namespace_option
+@click.option("--confirm", type=int, default=None, help="the generation you have looked at")
+def on(reason: tuple[str, ...], namespace: str | None, confirm: int | None) -> None:
+    """Let the gate execute again. Riskier, so it takes two steps: look, then confirm what you saw."""
+    from persistence.store import Mode, StateMissing
+
+    current = _wiring(namespace).store.control()
+    if current is None:
+        raise StateMissing("no control key: create the namespace or rebuild it first")
+    if confirm != current.generation:
+        click.echo(
+            f"mode {current.mode.value} since generation {current.generation}, by {current.actor}: {current.reason}"
+        )
+        click.echo(f"To let it execute again: penumbra on --confirm {current.generation}")
+        sys.exit(EXIT_REFUSED if confirm is not None else 0)
+    _switch(namespace, Mode.ON, " ".join(reason) or "by hand", expected=confirm)
+
+
+@main.command()
+@click.argument("key")
+@namespace_option
+def state(key: str, namespace: str | None) -> None:
+    """Print a piece of live state as JSON, also under its founding name, like phantom:active."""
+    from persistence.views import view
+
+    click.echo(json.dumps(view(_wiring(namespace).store, key), indent=2, sort_keys=True, ensure_ascii=False))
+
+
+@main.command("show-config")
+def show_config() -> None:
+    """Print the settings in force, without secrets."""
+    from runtime.settings import Settings
+
+    click.echo(json.dumps(Settings.load().redacted(), indent=2))
+
+
+@main.command("new-config")
+def new_config() -> None:
+    """Print an example penumbra.toml with every setting."""
+    from runtime.settings import write_example
+
+    click.echo(write_example(), nl=False)
+
+
+@main.command()
+def down() -> None:
+    """Stop the embedded servers; their data stays."""
+    from runtime import embedded
+    from runtime.settings import Settings
+
+    report = embedded.stop(Settings.load().data_dir)
+    click.echo(
+        f"valkey {'stopped' if report.redis_stopped else 'was not running'}, "
+        f"postgres {'stopped' if report.postgres_stopped else 'was not running'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
