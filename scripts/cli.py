@@ -90,6 +90,7 @@ def demo(
 @click.argument("more", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
 @click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
+@click.option("--tracking", default=None, help="timeframe positions are tracked on; default: the finest given")
 @click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
 @click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
@@ -104,6 +105,7 @@ def replay(
     more: tuple[Path, ...],
     strategy: str,
     timeframe: str | None,
+    tracking: str | None,
     atr_stop: float | None,
     cooldown: int | None,
     limits: bool,
@@ -119,6 +121,7 @@ def replay(
         paths=(*paths, *more),
         strategy=strategy,
         timeframe=timeframe,
+        tracking=tracking,
         atr_stop=atr_stop,
         cooldown=cooldown,
         limits=limits,
