@@ -277,7 +277,7 @@ class _Engine:
             colour = {"win": "green", "loss": "red"}.get(closed.outcome.value, "yellow")
             self.console.print(
                 f"{iso_utc(closed.exit_ms)[:16]}        {kind:8} [{colour}]{closed.outcome.value:7}[/] "
-                f"{closed.gross_r:+.2f} R  ({closed.reason.value}, best +{closed.mfe_r:.2f}, worst −{closed.mae_r:.2f} R)",
+                f"{closed.gross_r:+.2f} R ({closed.reason.value}, best +{closed.mfe_r:.2f}, worst −{closed.mae_r:.2f})",
                 highlight=False,
             )
 

@@ -20,7 +20,8 @@ MAX_PAYLOAD_BYTES = 65_536
 MAX_PAYLOAD_DEPTH = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# The closing quote is optional so that an unfinished string is taken once, not tried again from every quote in it.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
 _SIGNAL_FIELDS = frozenset(field.name for field in fields(Signal))
 
 
