@@ -31,7 +31,7 @@ def advance(position: Position, candle: Candle, finer: Sequence[Candle] = ()) ->
         return position
     if candle.ts >= terms.deadline_ms + NO_DATA_AFTER_MS:
         return abandon(position, candle.ts)
-    track = replace(track, last_ts=candle.ts, candles=track.candles + 1)
+    track = _seen(track, candle)
     sign = terms.side.value
     if not track.filled:
         beyond = not sign * terms.stop_loss < sign * candle.open < sign * terms.take_profit
@@ -106,10 +106,37 @@ def _both_touched(terms: Terms, track: Track, candle: Candle, finer: Sequence[Ca
     return replace(_stopped(terms, track, candle, track.stop, candle.open), ambiguous=True)
 
 
+def _seen(track: Track, candle: Candle) -> Track:
+    # Built by position, like the next one: once per position and candle, ``replace`` would be the replay's main cost.
+    return Track(
+        candle.ts,
+        track.stop,
+        track.best,
+        track.worst,
+        track.filled,
+        track.entry_open,
+        track.tp1_ms,
+        track.be_moved,
+        track.candles + 1,
+    )
+
+
 def _widened(track: Track, sign: int, favourable: float, adverse: float) -> Track:
     best = favourable if sign * favourable > sign * track.best else track.best
     worst = adverse if sign * adverse < sign * track.worst else track.worst
-    return replace(track, best=best, worst=worst)
+    if best == track.best and worst == track.worst:
+        return track
+    return Track(
+        track.last_ts,
+        track.stop,
+        best,
+        worst,
+        track.filled,
+        track.entry_open,
+        track.tp1_ms,
+        track.be_moved,
+        track.candles,
+    )
 
 
 def _stopped(terms: Terms, track: Track, candle: Candle, price: float, best_known: float) -> Closed:

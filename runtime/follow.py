@@ -341,6 +341,11 @@ class Follower:
 
     # --- for the feed
 
+    @property
+    def longest_step_ms(self) -> int:
+        """Length of the longest tracking candle."""
+        return max(self._tracking)
+
     def oldest_needed_ms(self) -> int | None:
         """Open time of the oldest candle a restart would need, by the positions' last checkpoints."""
         needed = [
