@@ -74,7 +74,6 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
             f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
         )
         console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
-        console.print(f"digest {outcome.digest}", highlight=False)
         console.print(f"report {page}", highlight=False)
     return outcome
 
