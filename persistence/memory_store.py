@@ -52,22 +52,22 @@ class MemoryStore:
         if not self.exists():
             self._commit("created", "created:1", now_ms, {"clock": clock.value})
             self._control_fact(Mode.ON, 1, "system", "namespace created", now_ms)
-        return self._clock_kind()
+        return self.clock_kind()
 
     def exists(self) -> bool:
         return bool(self.state.hashes.get(self.keys.meta()))
 
-    def _clock_kind(self) -> ClockKind:
+    def clock_kind(self) -> ClockKind:
         meta = self.state.hashes.get(self.keys.meta())
         if not meta:
             raise StateMissing("the namespace has not been created")
         return ClockKind(meta["clock"])
 
     def now_ms(self) -> int:
-        return self._clock_ms if self._clock_kind() is ClockKind.DATA else self.wall_ms
+        return self._clock_ms if self.clock_kind() is ClockKind.DATA else self.wall_ms
 
     def advance_clock(self, now_ms: int) -> None:
-        if self._clock_kind() is ClockKind.DATA:
+        if self.clock_kind() is ClockKind.DATA:
             self._clock_ms = max(self._clock_ms, now_ms)
 
     def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
@@ -86,7 +86,7 @@ class MemoryStore:
 
     def _commit(self, kind: str, fact_id: str, at_ms: int, fields: Mapping[str, str], body: str = "{}") -> None:
         if kind != "created":
-            self._clock_kind()
+            self.clock_kind()
         fact = Fact(self._seq() + 1, fact_id, kind, at_ms, fields, body)
         self.state.apply(fact)
         if self._keep_facts:

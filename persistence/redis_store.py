@@ -74,7 +74,6 @@ class RedisStore:
         return bool(self._ask(lambda: self.client.exists(self.keys.meta())))
 
     def clock_kind(self) -> ClockKind:
-        """The clock the namespace was created with."""
         if self._clock is None:
             found = self._ask(lambda: self.client.hget(self.keys.meta(), "clock"))
             if found is None:

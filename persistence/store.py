@@ -221,6 +221,10 @@ class Store(Protocol):
         """Whether the namespace has been created."""
         ...
 
+    def clock_kind(self) -> ClockKind:
+        """The clock the namespace was created with."""
+        ...
+
     def now_ms(self) -> int:
         """The namespace's own now: server time, or the close of the last candle."""
         ...

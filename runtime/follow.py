@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from market.volatility import CandleAggregator, WilderAtr
-from persistence.store import CloseCommand, CloseHow, CommitStatus, Store, StoredPosition, VolatilityUpdate, micro
+from persistence.store import (
+    ClockKind,
+    CloseCommand,
+    CloseHow,
+    CommitStatus,
+    Store,
+    StoredPosition,
+    VolatilityUpdate,
+    micro,
+)
 from phantom.advance import abandon, advance, overdue
 from phantom.position import NO_DATA_AFTER_MS, Closed, Position
 from phantom.record import closed_from, closed_record, position_from, terms_from, track_record
@@ -135,8 +144,10 @@ class Follower:
     def _apply(self, series: _Series, candle: Candle) -> list[Ended]:
         closes_ms = candle.ts + series.step_ms
         self.store.advance_clock(closes_ms)
-        now_ms = self.store.now_ms()
-        self.sweep(now_ms)
+        # On a data clock the feed may be ahead of us: this candle's close is the now it is followed in, as in a replay.
+        live = self.store.clock_kind() is ClockKind.LIVE
+        now_ms = self.store.now_ms() if live else closes_ms
+        self.sweep(now_ms, seen_ms=closes_ms)
         ended = list(self._load(series, candle, now_ms))
         ended += self._advance_all(series, candle, now_ms)
         series.recent.append(candle)
@@ -264,16 +275,21 @@ class Follower:
 
     # --- what time alone brings about
 
-    def sweep(self, now_ms: int) -> None:
-        """Lapse unclaimed executes; at intervals also close what no report and no candle will close."""
+    def sweep(self, now_ms: int, *, seen_ms: int | None = None) -> None:
+        """Lapse unclaimed executes; at intervals also close what no report and no candle will close.
+
+        ``seen_ms`` is how far the candles have been followed, when more are waiting: after an outage the clock is far
+        ahead of them, and a position is not without data while its candles lie in the feed.
+        """
+        seen_ms = now_ms if seen_ms is None else seen_ms
         for signal_id in self.store.overdue_claims(now_ms):
             if self.store.lapse(signal_id, now_ms=now_ms):
                 self._after_lapse(signal_id, now_ms)
         if now_ms - self._swept_ms < SWEEP_EVERY_MS:
             return
         self._swept_ms = now_ms
-        for stored in self.store.overdue(now_ms - NO_DATA_AFTER_MS):
-            self._give_up(stored, now_ms)
+        for stored in self.store.overdue(seen_ms - NO_DATA_AFTER_MS):
+            self._give_up(stored, seen_ms)
         for stored in self.store.unreported(now_ms):
             if not stored.following:
                 self._close_by_twin(stored, CloseHow.UNREPORTED, now_ms)

@@ -170,7 +170,7 @@ def relay(namespace: str | None) -> None:
     wiring.ensure_namespace()
     settings = wiring.settings.relay
     carrier = Relay(wiring.client, wiring.store.keys, wiring.record)
-    run(carrier, stop_on_signals(), poll_ms=settings.poll_ms, batch=settings.batch)
+    run(carrier, stop_on_signals(), settings.poll_ms, max_batch=settings.batch)
 
 
 @main.command()

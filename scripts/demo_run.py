@@ -179,7 +179,8 @@ def _environment(wiring: Wiring, profile: Profile) -> dict[str, str]:
         "PENUMBRA_POSTGRES_URL": wiring.addresses.postgres_dsn,
         f"PENUMBRA_PROFILES__{profile.name.upper()}__TRACKING_TIMEFRAME": profile.tracking_timeframe,
     }
-    return inherited | {"PYTHONPATH": os.pathsep.join((str(Path.cwd()), os.environ.get("PYTHONPATH", "")))}
+    root = str(Path(__file__).parent.parent)
+    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 
 class _Engine:

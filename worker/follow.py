@@ -64,7 +64,7 @@ class FollowLoop:
             self._cursor = entry.place
         if entries:
             self.feed.mark(self._cursor)
-        if stopwatch() - self._swept_s >= IDLE_SWEEP_S:
+        if not entries and stopwatch() - self._swept_s >= IDLE_SWEEP_S:
             self._swept_s = stopwatch()
             self.follower.sweep(self.store.now_ms())
         self._since_trim += len(entries)
