@@ -162,9 +162,8 @@ def worker(namespace: str | None, burst: bool) -> None:
 def relay(namespace: str | None) -> None:
     """Carry committed facts to Postgres."""
     from persistence.outbox import Relay
-    from worker.relay import run
-
     from scripts.stopping import stop_on_signals
+    from worker.relay import run
 
     wiring = _wiring(namespace)
     wiring.ensure_namespace()

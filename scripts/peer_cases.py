@@ -183,9 +183,10 @@ def compare(case: PeerCase, series: Series) -> Comparison:
     batch = follow_batch([terms], *(getattr(series, name)[first:last] for name in _COLUMNS))
     candle_equal = ours.track.last_ts == case.exit_ts
     price_equal = ours.exit_price == case.exit_price
-    if batch != [ours]:
+    if repr(batch) != repr([ours]):  # a price that was never known is NaN, which equals nothing
         return Comparison(candle_equal, price_equal, unexplained=f"{case}: in a batch {batch[0]}")
-    if candle_equal and price_equal and ours.reason == case.exit_type:
+    # A timeout's exit is its entry here: that a peer's price is the same proves nothing, its mark does.
+    if candle_equal and price_equal and ours.reason == case.exit_type and ours.mark_price is None:
         return Comparison(candle_equal, price_equal)
     rules = _explain(case, series, ours)
     return Comparison(
