@@ -10,6 +10,9 @@ from signals.reasons import Reason
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 STATE_PREFIXES = ("phantom", "scalp_phantom")
+POSITIONS_VIEW = re.compile(r"(phantom|scalp_phantom):(active|completed)")
+BUCKETS_VIEW = re.compile(r"ml:([^:]+):ev_buckets")
+"""Founding names whose values are put together on request."""
 SINKS = ("postgres",)
 """Consumer groups of the outbox whose entries must not be trimmed before they have read them."""
 

@@ -182,7 +182,7 @@ def fold(facts: Iterable[Fact], keys: Keys) -> Fold:
     for fact in facts:
         folded.facts += 1
         folded.missing += max(0, fact.seq - folded.last_seq - 1)
-        folded.last_seq = fact.seq
+        folded.last_seq = max(folded.last_seq, fact.seq)
         folded.last_at_ms = max(folded.last_at_ms, fact.at_ms)
         folded.rebuilds += fact.kind == "control" and fact.fields.get("by") == ACTOR
         signal_id = fact.fields.get("sid", "")

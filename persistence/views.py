@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from persistence.connection import as_failure, text
+from persistence.keys import BUCKETS_VIEW, POSITIONS_VIEW
 from persistence.records import position_from
 from persistence.redis_store import RedisStore
 from persistence.store import RETENTION_MS, StoredPosition
@@ -18,8 +19,6 @@ from signals.profile import Kind
 
 COMPLETED_SHOWN = 1_000
 STREAM_SHOWN = 100
-_POSITIONS = re.compile(r"(phantom|scalp_phantom):(active|completed)")
-_BUCKETS = re.compile(r"ml:([^:]+):ev_buckets")
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,15}")
 _DECIMAL = re.compile(r"-?\d{1,15}\.\d{1,17}")
 
@@ -27,16 +26,16 @@ _DECIMAL = re.compile(r"-?\d{1,15}\.\d{1,17}")
 def view(store: RedisStore, key: str) -> object:
     """The value of a key as JSON; none when there is nothing under it.
 
-    ``phantom:active``, ``phantom:completed`` (and ``scalp_phantom:…``) and ``ml:{strategy}:ev_buckets`` are put together
-    on request; every other key is read as it is. The namespace may be left out of the key.
+    ``phantom:active``, ``phantom:completed``, their ``scalp_phantom:`` twins and ``ml:{strategy}:ev_buckets`` are put
+    together on request; every other key is read as it is. The namespace may be left out of the key.
     """
     head = f"{store.keys.namespace}:" if store.keys.namespace else ""
     bare = key.removeprefix(head)
     try:
-        if found := _POSITIONS.fullmatch(bare):
+        if found := POSITIONS_VIEW.fullmatch(bare):
             prefix, which = found.groups()
             return active(store, prefix) if which == "active" else completed(store, prefix)
-        if found := _BUCKETS.fullmatch(bare):
+        if found := BUCKETS_VIEW.fullmatch(bare):
             return ev_buckets(store, found[1])
         return raw(store.client, head + bare)
     except redis.RedisError as error:
@@ -53,7 +52,8 @@ def active(store: RedisStore, prefix: str) -> dict[str, list[dict[str, object]]]
 
 
 def _open(position: StoredPosition) -> dict[str, object]:
-    return json.loads(position.terms) | {
+    terms: dict[str, object] = json.loads(position.terms)
+    return terms | {
         "id": position.signal_id,
         "strategy": position.strategy,
         "symbol": position.symbol,
@@ -74,7 +74,7 @@ def completed(store: RedisStore, prefix: str) -> list[dict[str, object]]:
 
 
 def _closed(position: StoredPosition) -> dict[str, object]:
-    told = json.loads(position.correction or position.result or "{}")
+    told: dict[str, object] = json.loads(position.correction or position.result or "{}")
     return told | {
         "id": position.signal_id,
         "symbol": position.symbol,
@@ -133,18 +133,18 @@ def raw(client: redis.Redis, key: str) -> object:
     kind = text(client.type(key))
     any_client: Any = client
     if kind == "hash":
-        return {name: _json(value) for name, value in sorted(_texts(any_client.hgetall(key)).items())}
+        return {name: _json(value) for name, value in sorted(_shown(any_client.hgetall(key)).items())}
     if kind == "list":
-        return [_json(text(item)) for item in any_client.lrange(key, 0, -1)]
+        return [_json(_show(item)) for item in any_client.lrange(key, 0, -1)]
     if kind == "zset":
-        return {text(member): _number(score) for member, score in any_client.zrange(key, 0, -1, withscores=True)}
+        return {_show(member): _number(score) for member, score in any_client.zrange(key, 0, -1, withscores=True)}
     if kind == "set":
-        return sorted(text(member) for member in any_client.smembers(key))
+        return sorted(_show(member) for member in any_client.smembers(key))
     if kind == "stream":
         newest = any_client.xrevrange(key, count=STREAM_SHOWN)[::-1]
-        return [{"entry": text(name)} | {n: _json(v) for n, v in _texts(entry).items()} for name, entry in newest]
+        return [{"entry": text(name)} | {n: _json(v) for n, v in _shown(entry).items()} for name, entry in newest]
     value = any_client.get(key)
-    return None if value is None else _json(text(value))
+    return None if value is None else _json(_show(value))
 
 
 def _json(value: str) -> object:
@@ -166,3 +166,12 @@ def _number(score: float) -> float:
 
 def _texts(entry: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
     return {text(name): text(value) for name, value in entry.items()}
+
+
+def _show(value: bytes | str) -> str:
+    # Not everything in Redis is ours: a job of the queue may hold compressed bytes.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _shown(entry: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
+    return {_show(name): _show(value) for name, value in entry.items()}

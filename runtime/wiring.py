@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import redis
-from persistence.record import Record
 
 from persistence.connection import connect
+from persistence.record import Record
 from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, StateMissing
 from runtime import embedded

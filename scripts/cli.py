@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runtime.version import __version__
 from signals.errors import PenumbraError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="penumbra", message="%(version)s")
+@click.version_option(__version__, message="%(version)s")
 def main() -> None:
     """Penumbra, a self-learning signal gate for systematic traders."""
 
