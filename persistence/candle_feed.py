@@ -77,5 +77,6 @@ def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 
 
 def _fed(place: bytes, fields: dict[bytes, bytes]) -> FedCandle:
-    words = {text(name): value.decode("utf-8", "replace") for name, value in fields.items()}
+    # Anybody who reaches Redis can add an entry: its names, too, are bytes of any kind.
+    words = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items()}
     return FedCandle(text(place), words.get("symbol", ""), words.get("timeframe", ""), words.get("candle", ""))

@@ -10,6 +10,13 @@ from persistence.store import StateMissing
 from signals.errors import Permanent, Transient
 
 COMMAND_TIMEOUT_S = 2.0
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+)
 
 
 def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> redis.Redis:
@@ -27,8 +34,7 @@ def as_failure(error: redis.RedisError) -> Transient | Permanent:
     """Whether the same command may succeed later."""
     if str(error).startswith("NOSTATE"):
         return StateMissing(str(error))
-    passing = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
-    kind = Transient if isinstance(error, passing) else Permanent
+    kind = Transient if isinstance(error, PASSING) else Permanent
     return kind(f"redis: {type(error).__name__}: {error}")
 
 

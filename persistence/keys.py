@@ -9,6 +9,7 @@ from signals.errors import Invalid
 from signals.reasons import Reason
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+FIRST_WORDS = frozenset({"ml", "phantom", "scalp_phantom", "qcal", "market", "rq"})
 STATE_PREFIXES = ("phantom", "scalp_phantom")
 POSITIONS_VIEW = re.compile(r"(phantom|scalp_phantom):(active|completed)")
 BUCKETS_VIEW = re.compile(r"ml:([^:]+):ev_buckets")
@@ -26,6 +27,8 @@ class Keys:
     def __post_init__(self) -> None:
         if self.namespace and NAMESPACE_PATTERN.fullmatch(self.namespace) is None:
             raise Invalid(Reason.FIELD_FORMAT, "namespace", "a-z, then a-z 0-9 _ -, at most 32")
+        if self.namespace in FIRST_WORDS:
+            raise Invalid(Reason.FIELD_FORMAT, "namespace", "the default namespace's keys begin with this word")
 
     def _key(self, tail: str) -> str:
         return f"{self.namespace}:{tail}" if self.namespace else tail
@@ -90,6 +93,10 @@ class Keys:
     def dead(self) -> str:
         """STREAM of facts a sink cannot take."""
         return self._key("ml:outbox:dead")
+
+    def sink(self, name: str) -> str:
+        """HASH: how far a sink of the outbox is behind, for people to read."""
+        return self._key(f"ml:outbox:{name}")
 
     # One strategy, under the founding names.
     def completed_trades(self, strategy: str) -> str:

@@ -201,7 +201,7 @@ class MemoryStore:
                 "prefix": command.prefix,
                 "strategy": command.strategy,
                 "symbol": command.symbol,
-                "kind": kind.value,
+                "position_kind": kind.value,
                 "entry_ms": str(command.entry_ms),
                 "deadline": str(command.deadline_ms),
                 "step": str(command.step_ms),
@@ -283,7 +283,7 @@ class MemoryStore:
             "money_micro": str(command.money_micro),
             "day": utc_day(command.now_ms),
             "report": command.report_id,
-            "kind": known["kind"],
+            "position_kind": known["kind"],
         }
         self._commit("closed", f"closed:{command.signal_id}", command.now_ms, fields, command.result)
         return CommitStatus.DONE

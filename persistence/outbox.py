@@ -19,7 +19,6 @@ from persistence.keys import SINKS, Keys
 from persistence.record import AppendReport
 from persistence.rows import BadFact
 from persistence.store import Fact
-from signals.profile import Kind
 
 TRIES = 3
 ABANDONED_AFTER_MS = 60_000
@@ -93,13 +92,9 @@ def fact_from(entry: Entry) -> Fact:
     try:
         fields = {text(name): text(value) for name, value in entry.content.items()}
         seq, fact_id, at_ms, body = (fields.pop(name) for name in _HEAD)
-        # A position's own "kind" comes under the same name as the fact's and hides it from a client that reads entries
-        # as mappings. The id begins with the fact's kind.
-        kind = fact_id.partition(":")[0]
-        if fields["kind"] == kind:
-            del fields["kind"]
-        else:
-            Kind(fields["kind"])
+        kind = fields.pop("kind")
+        if kind != fact_id.partition(":")[0]:
+            raise ValueError(f"{fact_id!r} does not begin with its kind {kind!r}")
         return Fact(int(seq), fact_id, kind, int(at_ms), fields, body)
     except (KeyError, ValueError) as error:
         raise BadFact(f"entry {entry.id} holds no fact: {type(error).__name__} {error}") from error
@@ -305,10 +300,6 @@ class Relay:
         age_ms = seconds * 1000 + microseconds // 1000 - _place(text(oldest[0][0]))[0]
         return Backlog(pending, lag, dead, max(age_ms, 0))
 
-    def status_key(self) -> str:
-        """HASH: how far this sink is behind, for people to read."""
-        return f"{self._keys.outbox()}:{self._sink}"
-
     def publish(self, backlog: Backlog, trouble: str = "") -> None:
         """Show how far the sink is behind, and what is in its way."""
         shown: Any = {
@@ -318,7 +309,7 @@ class Relay:
             "oldest_ms": "" if backlog.oldest_ms is None else backlog.oldest_ms,
             "trouble": trouble,
         }
-        self._ask(lambda: self._client.hset(self.status_key(), mapping=shown))
+        self._ask(lambda: self._client.hset(self._keys.sink(self._sink), mapping=shown))
 
 
 def _entries(reply: Any) -> Iterable[Entry]:

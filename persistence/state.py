@@ -100,13 +100,15 @@ class State:
         terms = fact.fields
         signal_id, prefix, symbol = terms["sid"], terms["prefix"], terms["symbol"]
         member = self.keys.member(prefix, signal_id)
-        position = {name: value for name, value in terms.items() if name != "expires"}
+        # In a fact the plain word is the fact's own kind.
+        position = {name: value for name, value in terms.items() if name not in ("expires", "position_kind")}
+        position["kind"] = terms["position_kind"]
         position.update(status="open", sim="open", v="1", at=str(fact.at_ms), seq=str(fact.seq), body=fact.body)
         self.hashes[self.keys.by_member(member)] = position
         self.zset(self.keys.open(prefix))[member] = fact.seq
         self.zset(self.keys.follow(symbol))[member] = fact.seq
         self.zset(self.keys.due())[member] = int(terms["deadline"])
-        if terms["kind"] == "executed":
+        if terms["position_kind"] == "executed":
             self.zset(self.keys.executed())[member] = fact.seq
             _add(self.hash(self.keys.executed_symbols()), symbol, 1)
             self.zset(self.keys.claims())[signal_id] = int(terms["expires"])

@@ -49,6 +49,6 @@ end
 emit('closed', 'closed:' .. A.sid, A.result, {
   'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'v', next_version, 'how', A.how, 'outcome', A.outcome,
   'track', A.track, 'learned', A.learned, 'win', A.win, 'r_micro', A.r_micro, 'money_micro', A.money_micro, 'day', A.day,
-  'report', A.report, 'kind', kind,
+  'report', A.report, 'position_kind', kind,
 })
 return 'DONE'

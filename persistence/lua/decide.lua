@@ -109,15 +109,15 @@ if tracked_flag == '1' then
   local kind = action == 'execute' and 'executed' or 'phantom'
   local member = A.prefix .. ':pos:' .. A.sid
   local terms = {
-    'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'symbol', A.symbol, 'kind', kind,
+    'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'symbol', A.symbol,
     'entry_ms', A.entry_ms, 'deadline', A.deadline, 'step', A.step, 'track', A.track,
   }
-  local opened = { 'expires', expires }
+  local opened = { 'position_kind', kind, 'expires', expires }
   for i = 1, #terms do
     opened[#opened + 1] = terms[i]
   end
   local seq = emit('opened', 'opened:' .. A.sid, A.terms, opened)
-  redis.call('HSET', K.pos, 'status', 'open', 'sim', 'open', 'v', '1', 'at', A.now, 'seq', seq, 'body', A.terms,
+  redis.call('HSET', K.pos, 'kind', kind, 'status', 'open', 'sim', 'open', 'v', '1', 'at', A.now, 'seq', seq, 'body', A.terms,
     unpack(terms))
   redis.call('ZADD', K['open_' .. A.prefix], seq, member)
   redis.call('ZADD', K.follow, seq, member)

@@ -42,7 +42,14 @@ def claimed(number: int, engine: str = "desk", **changes: Any) -> Fact:
 
 
 def closed(body: str, signal_id: str = "a", seq: int = 1, **changes: Any) -> Fact:
-    fields = {"sid": signal_id, "prefix": "phantom", "kind": "phantom", "v": "2", "track": "{}", "day": "20231114"}
+    fields = {
+        "sid": signal_id,
+        "prefix": "phantom",
+        "position_kind": "phantom",
+        "v": "2",
+        "track": "{}",
+        "day": "20231114",
+    }
     return replace(Fact(seq, f"closed:{signal_id}", "closed", AT, fields, body), **changes)
 
 

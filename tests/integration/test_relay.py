@@ -446,7 +446,7 @@ def test_the_loop_carries_and_shows(redis_client: redis.Redis, keys: Keys, recor
     run(relay, Stops(5), poll_ms=20, max_batch=3, wait=waits.append)
     assert numbers(record) == list(range(1, 8))
     assert waits == [0.02] * 3  # two full batches are followed by the next at once
-    shown = redis_client.hgetall(relay.status_key())
+    shown = redis_client.hgetall(keys.sink("postgres"))
     assert shown == {b"pending": b"0", b"lag": b"0", b"dead": b"0", b"oldest_ms": b"", b"trouble": b""}
 
 
@@ -458,7 +458,7 @@ def test_the_loop_backs_off_and_says_why(redis_client: redis.Redis, keys: Keys, 
     assert 0.1 in waits
     assert max(waits) == 1.0  # in steps, so that a stop is heard
     assert sum(waits) > 20 * LONGEST_BACKOFF_S
-    shown = redis_client.hgetall(relay.status_key())
+    shown = redis_client.hgetall(keys.sink("postgres"))
     assert (shown[b"pending"], shown[b"trouble"]) == (b"1", b"away")
     assert int(shown[b"oldest_ms"]) >= 0
 

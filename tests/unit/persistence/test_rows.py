@@ -17,7 +17,7 @@ CLOSED_AT = 1_700_000_700_250
 
 
 def closed(body: str) -> Fact:
-    return Fact(9, "closed:a", "closed", CLOSED_AT, {"sid": "a", "kind": "phantom"}, body)
+    return Fact(9, "closed:a", "closed", CLOSED_AT, {"sid": "a", "position_kind": "phantom"}, body)
 
 
 # Long from 100, stop 98, target 104, so one R is 2 and 10 bp of 100 are 0.05 R. Opened at 100.5: slip 0.25 R.
