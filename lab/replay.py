@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from decision.answer import Answer
+from decision.decide import Action
 from lab.trade import Trade
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
@@ -21,6 +22,7 @@ from signals.candle import Candle
 from signals.errors import Permanent
 from signals.parse import canonical_json
 from signals.profile import Kind, Limits, Profile
+from signals.reasons import Reason
 from signals.signal import Signal
 
 UNLIMITED = Limits(
@@ -73,7 +75,8 @@ class Replay:
         self.store = MemoryStore("replay", keep_facts=False)
         self.store.create(ClockKind.DATA, now_ms=0)
         self._judge = Judge(self.store, profiles, watch=lambda: 0.0)
-        self._follower = Follower(self.store, profiles, volatility_timeframes=volatility_timeframes)
+        # History lies in order: nothing is waited for, or signals after a gap would see the candles before it only.
+        self._follower = Follower(self.store, profiles, window=0, volatility_timeframes=volatility_timeframes)
         self._reports = Reports(self.store, profiles)
         self._hash = hashlib.sha256()
         self._trades: list[Trade] = []
@@ -119,14 +122,18 @@ class Replay:
         if not self._admit(signal):
             self._skipped += 1
             return
+        # Live, a signal is judged at its own moment; it need not be one at which a candle closes.
+        self.store.advance_clock(signal.ts)
         answer = self._judge.judge(payload_of(signal))
         self._answers += 1
         self._hash.update(canonical_json(_decision_line(answer)).encode())
-        if answer.executes:
-            self.store.claim(signal.id, ENGINE, now_ms=self.store.now_ms())
-        elif answer.position_id is None:
-            self._rejected[answer.reasons[0].value] += 1
+        refused = answer.action is Action.REJECTED
+        if refused or answer.position_id != signal.id:
+            # Another signal's answer for the same bar opens nothing either.
+            self._rejected[answer.reasons[0].value if refused else Reason.DUPLICATE_BAR.value] += 1
             self._on_end(signal.id)
+        elif answer.executes:
+            self.store.claim(signal.id, ENGINE, now_ms=self.store.now_ms())
         self._on_answer(signal, answer)
 
     def _ended(self, ended: Ended) -> None:

@@ -38,7 +38,7 @@ ATTEMPTS = 5
 WARM_UP = 10
 """Spans an average must have seen before its value counts (SPEC 5)."""
 LARGEST_R = 1e9
-"""A stop one tick of a float from its entry makes any move absurdly many R: the day's counter is an integer of 64 bits."""
+"""A stop a hair from its entry makes any move absurdly many R; the day's counter holds 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Follower:
         return self._told()
 
     def forget(self) -> None:
-        """Drop everything in memory: the store and the stream are to be read anew, because they are not what they were."""
+        """Drop everything in memory: the store and the stream are to be read anew."""
         for kept in (self._series, self._finer, self._books, self._loaded_seq, self._volatility, self._ended):
             kept.clear()
         self._swept_ms = -SWEEP_EVERY_MS
@@ -152,7 +152,7 @@ class Follower:
             self._finer.setdefault((symbol, step_ms), deque(maxlen=room)).append(candle)
 
     def _finer_within(self, symbol: str, step_ms: int, ts: int) -> list[Candle]:
-        """The finest pieces at hand of one tracking candle, up to the first hole: beyond it nobody knows what came first."""
+        """The finest pieces at hand of one tracking candle, up to the first hole: what came first is unknown beyond."""
         for finer_ms in sorted(size for name, size in self._finer if name == symbol and step_ms % size == 0):
             first: dict[int, Candle] = {}
             for piece in self._finer[symbol, finer_ms]:

@@ -21,9 +21,10 @@ from signals.errors import Refusal
 from signals.parse import canonical_json, identify, parse_signal, printable, sha256_hex
 from signals.profile import Profile
 from signals.reasons import Reason
-from signals.signal import Signal
+from signals.signal import LATEST_TS, Signal
 from signals.timeframe import floor_ts, timeframe_ms
 
+DAY_MS = 86_400_000
 KEPT_OF_REFUSED = 4_096
 """How much of a refused payload is kept for audit, as escaped text."""
 
@@ -81,7 +82,7 @@ class Judge:
         )
 
     def _refused(self, signal_id: str, fingerprint: str, refusal: Refusal, payload: object) -> DecideCommand:
-        shown = payload if isinstance(payload, str) else json.dumps(payload, default=repr, sort_keys=True)
+        shown = payload if isinstance(payload, str) else _shown(payload)
         strategy = payload.get("strategy") if isinstance(payload, Mapping) else None
         profile = self.profiles.get(strategy) if isinstance(strategy, str) else None
         body = {
@@ -103,7 +104,8 @@ class Judge:
 
     def context(self, signal: Signal) -> Context:
         """The bucket a signal falls into."""
-        session = signal.session or session_at(signal.ts, self.sessions)
+        # On the last day of the calendar a clock east of Greenwich has no date; such a signal is refused for its age.
+        session = signal.session or session_at(min(signal.ts, LATEST_TS - DAY_MS), self.sessions)
         if signal.volatility_regime is not None:
             return Context(Bucket(session, signal.volatility_regime), volatility_known=True)
         history = self.store.volatility(signal.symbol, signal.timeframe) if signal.timeframe else ()
@@ -148,6 +150,14 @@ class Judge:
 
     def _elapsed_ms(self, started: float) -> float:
         return round((self._watch() - started) * 1000.0, 3)
+
+
+def _shown(payload: object) -> str:
+    try:
+        return json.dumps(payload, default=repr, sort_keys=True)
+    except (ValueError, TypeError, RecursionError):
+        # Only a caller inside the process can hand over mixed keys or a circle.
+        return repr(payload)
 
 
 def _bar(signal: Signal) -> str | None:
@@ -201,7 +211,7 @@ def answer_from(
     if status is DecideStatus.CONFLICT:
         # The first answer stands for the first content; acting on it with another content would be a different trade.
         action, reasons, field, expires = Action.REJECTED, (Reason.SIGNAL_CONFLICT, *reasons), "id", None
-    elif status is DecideStatus.DUPLICATE_BAR:
+    elif status is DecideStatus.DUPLICATE_BAR or asked != decision.signal_id:
         reasons = (*reasons, Reason.DUPLICATE_BAR)
     elif Reason.SIGNAL_EXPIRED in reasons or Reason.SIGNAL_CLOCK in reasons:
         field = "ts"

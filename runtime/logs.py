@@ -18,7 +18,6 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line for one record."""
-        line = super().format(record)
         if self.as_json:
             fields = {
                 "at": self.formatTime(record, self.datefmt),
@@ -29,11 +28,9 @@ class LineFormatter(logging.Formatter):
             if record.exc_info:
                 fields["error"] = self.formatException(record.exc_info)[-LONGEST:]
             return json.dumps(fields)
-        return "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in _one_line(line))
-
-
-def _one_line(line: str) -> str:
-    return line.replace("\r", "\\r").replace("\n", "\\n")[:LONGEST]
+        # Cut before and after: what is not printable grows when it is escaped.
+        line = super().format(record)[:LONGEST]
+        return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in line)[:LONGEST]
 
 
 def configure(level: str, *, as_json: bool) -> None:

@@ -15,8 +15,12 @@ from signals.errors import Invalid, Refusal
 from signals.parse import canonical_json, number_field, printable, sha256_hex, text_field, time_field
 from signals.profile import Profile
 from signals.reasons import Reason
-from signals.signal import ID_PATTERN, require
+from signals.signal import EARLIEST_TS, ID_PATTERN, LATEST_TS, require
 
+LARGEST = 1e15
+"""No price, quantity or fee is larger; within it no product of them overflows."""
+LARGEST_RESULT = 1e9
+"""R, and thousands of money: a day's counter holds 64 bits of millionths."""
 _FIELDS = frozenset({"signal_id", "price", "quantity", "fee", "currency", "venue_id", "ts", "reason"})
 _REASONS = {reason.value: reason for reason in (ExitReason.TP, ExitReason.SL, ExitReason.TIMEOUT, ExitReason.MANUAL)}
 
@@ -36,9 +40,13 @@ class Report:
 
     @property
     def key(self) -> str:
-        """What makes two reports the same one: the venue's id, else everything they say."""
-        spoken = self.venue_id or canonical_json(asdict(self) | {"reason": self.reason and self.reason.value})
-        return sha256_hex(spoken)[:16]
+        """What makes two reports the same one: a fill's venue id, else everything they say.
+
+        A close is never known by its venue id alone: with another price it is a correction, not a repetition.
+        """
+        if self.venue_id is not None and self.reason is None:
+            return sha256_hex(self.venue_id)[:16]
+        return sha256_hex(_report_json(self))[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +85,13 @@ def _report(payload: Mapping[str, object], *, close: bool) -> Report:
     signal_id = text_field(payload, "signal_id")
     require(ID_PATTERN.fullmatch(signal_id) is not None, Reason.FIELD_FORMAT, "signal_id")
     price = number_field(payload, "price")
-    require(price > 0.0, Reason.FIELD_RANGE, "price", "must be above 0")
+    require(0.0 < price <= LARGEST, Reason.FIELD_RANGE, "price", "above 0, at most 1e15")
     quantity = None if payload.get("quantity") is None else number_field(payload, "quantity")
-    require(quantity is None or quantity >= 0.0, Reason.FIELD_RANGE, "quantity", "must not be negative")
+    require(quantity is None or 0.0 <= quantity <= LARGEST, Reason.FIELD_RANGE, "quantity", "0 to 1e15")
     fee = 0.0 if payload.get("fee") is None else number_field(payload, "fee")
+    require(abs(fee) <= LARGEST, Reason.FIELD_RANGE, "fee", "at most 1e15")
+    ts = time_field(payload, "ts")
+    require(EARLIEST_TS < ts <= LATEST_TS, Reason.FIELD_RANGE, "ts", "epoch milliseconds")
     currency, venue_id = (_short_text(payload, name) for name in ("currency", "venue_id"))
     reason = None
     if close:
@@ -94,7 +105,7 @@ def _report(payload: Mapping[str, object], *, close: bool) -> Report:
         fee=fee,
         currency=currency,
         venue_id=venue_id,
-        ts=time_field(payload, "ts"),
+        ts=ts,
         reason=reason,
     )
 
@@ -123,6 +134,9 @@ class Reports:
         if position is None:
             return ReportReply(report.signal_id, Reason.REPORT_UNKNOWN_POSITION, "signal_id")
         if report.quantity is not None and report.quantity <= 0.0:
+            if position.fills:
+                # The rest of an order was withdrawn; what was filled before is in the market.
+                return ReportReply(report.signal_id, Reason.REPORT_CONFLICT, "quantity", "filled in part before")
             return self._end(position, report, Outcome.NO_FILL, ExitReason.NO_FILL)
         status = self.store.fill(
             report.signal_id, position.prefix, report.key, _report_json(report), now_ms=self.store.now_ms()
@@ -144,8 +158,10 @@ class Reports:
     def _end(
         self, position: StoredPosition, report: Report, outcome: Outcome | None, reason: ExitReason
     ) -> ReportReply:
-        profile = self.profiles[position.strategy]
-        result = self._result(position, report, outcome, reason, profile)
+        result = self._result(position, report, outcome, reason)
+        net_r, money = float(str(result["net_r"])), float(str(0.0 if result["money"] is None else result["money"]))
+        if not (abs(net_r) <= LARGEST_RESULT and abs(money) <= 1_000.0 * LARGEST_RESULT):
+            return ReportReply(report.signal_id, Reason.FIELD_RANGE, "price", "an impossible result")
         decided = Outcome(str(result["outcome"]))
         body = canonical_json(result)
         if not position.open:
@@ -153,7 +169,6 @@ class Reports:
                 position, report.key, body, learned=decided.decisive, now_ms=self.store.now_ms()
             )
             return _reply(report, status, done=Reason.REPORT_CORRECTION)
-        net_r, money = result["net_r"], result.get("money")
         status = self.store.close(
             CloseCommand(
                 now_ms=self.store.now_ms(),
@@ -168,8 +183,8 @@ class Reports:
                 track=position.track,
                 learned=decided.decisive,
                 win=decided is Outcome.WIN,
-                r_micro=micro(float(str(net_r))),
-                money_micro=0 if money is None else micro(float(str(money))),
+                r_micro=micro(net_r),
+                money_micro=micro(money),
                 report_id=report.key,
             )
         )
@@ -181,19 +196,16 @@ class Reports:
         return _reply(report, status)
 
     def _result(
-        self,
-        position: StoredPosition,
-        report: Report,
-        outcome: Outcome | None,
-        reason: ExitReason,
-        profile: Profile,
+        self, position: StoredPosition, report: Report, outcome: Outcome | None, reason: ExitReason
     ) -> dict[str, object]:
         terms = terms_from(json.loads(position.terms))
         twin: dict[str, Any] = json.loads(position.twin) if position.twin else {}
         track = track_from(twin["track"] if twin else json.loads(position.track))
         decision = self.store.decision(position.signal_id)
         known: dict[str, Any] = json.loads(decision.body) if decision is not None else {}
-        money = _money(terms, position.fills, report, profile.costs_bps)
+        profile = self.profiles.get(position.strategy)
+        # A position may outlive its profile's place in the settings.
+        money = _money(terms, position.fills, report, 0.0 if profile is None else profile.costs_bps)
         entered = outcome is not Outcome.NO_FILL
         decided = outcome or _outcome(reason, money.net_r)
         return {
@@ -222,16 +234,17 @@ class _Money:
 def _money(terms: Terms, fills: tuple[str, ...], report: Report, costs_bps: float) -> _Money:
     """Real result: average fill to exit, fees as reported, else the profile's costs."""
     parsed: list[dict[str, Any]] = [json.loads(line) for line in fills]
-    sized = [(fill["price"], fill["quantity"]) for fill in parsed if fill["quantity"]]
+    sized = [(fill["price"], fill["quantity"]) for fill in parsed if fill["quantity"] is not None]
     total = math.fsum(quantity for _, quantity in sized)
     if sized:
         fill_price = math.fsum(price * quantity for price, quantity in sized) / total
     else:
         fill_price = parsed[-1]["price"] if parsed else terms.entry
     gross = terms.side.value * (report.price - fill_price) / terms.risk
-    quantity = report.quantity or total
+    quantity = total if report.quantity is None or report.quantity <= 0.0 else report.quantity
     fees = report.fee + math.fsum(fill["fee"] for fill in parsed)
-    reported = quantity > 0.0 and fees > 0.0
+    # Below 0 is a rebate. Without a quantity, or with one so small that it vanishes, fees cannot be told in R.
+    reported = quantity * terms.risk > 0.0 and fees != 0.0
     net = gross - (fees / (quantity * terms.risk) if reported else terms.cost_r(costs_bps))
     money = terms.side.value * (report.price - fill_price) * quantity - fees if quantity > 0.0 else None
     return _Money(fill_price, gross, net, money)

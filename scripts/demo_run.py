@@ -123,7 +123,7 @@ def _candles(options: DemoOptions, cache: Path, console: Console) -> _Source:
             candles = fetch_candles(SYMBOL, "5m", HISTORY_CANDLES, cache)
             return _Source(_as_series(candles), "exchange", f"public history of {SYMBOL}, kept in {cache}")
         except (Transient, Permanent) as error:
-            console.print(f"no public history: {error}", highlight=False, style="dim")
+            console.print(f"no public history ({str(error)[:50]}…)", highlight=False, style="dim")
     candles = generate(options.seed, symbol="GENUSDT", timeframe="5m", candles=GENERATED_CANDLES)
     detail = f"seed {options.seed}, a fair market with regimes, fat tails and gaps: no strategy has an edge in it"
     return _Source(_as_series(candles), "generated", detail, options.seed)
@@ -249,9 +249,9 @@ class _Engine:
             return
         colour = "green" if answer["action"] == "execute" else "blue"
         self.console.print(
-            f"{iso_utc(signal.ts)[:16]}  {signal.side.word:5} at {signal.entry:<10.6g} score {answer['score']:>3} "
-            f"against {answer['threshold']}  {answer['bucket']!s:15} [{colour}]{answer['action']!s:8}[/]"
-            f"{answer['latency_ms']:>6} ms",
+            f"{_moment(signal.ts)}  {signal.side.word:5} {signal.entry:<9.6g} score {answer['score']:>3} of "
+            f"{answer['threshold']}  {answer['bucket']!s:16} [{colour}]{answer['action']!s:8}[/]"
+            f"{float(str(answer['latency_ms'])):4.1f} ms",
             highlight=False,
         )
 
@@ -277,10 +277,14 @@ class _Engine:
             kind = "executed" if executed else "phantom"
             colour = {"win": "green", "loss": "red"}.get(closed.outcome.value, "yellow")
             self.console.print(
-                f"{iso_utc(closed.exit_ms)[:16]}        {kind:8} [{colour}]{closed.outcome.value:7}[/] "
-                f"{closed.gross_r:+.2f} R ({closed.reason.value}, best +{closed.mfe_r:.2f}, worst −{closed.mae_r:.2f})",
+                f"{_moment(closed.exit_ms)}        {kind:8} [{colour}]{closed.outcome.value:7}[/] "
+                f"{round(closed.gross_r, 2) + 0.0:+.2f} R (best +{closed.mfe_r:.2f}, worst −{closed.mae_r:.2f})",
                 highlight=False,
             )
+
+
+def _moment(ts_ms: int) -> str:
+    return iso_utc(ts_ms)[:16].replace("T", " ")
 
 
 def _recorded(wiring: Wiring, processes: Processes) -> list[Trade]:

@@ -45,19 +45,22 @@ def read_series(paths: Iterable[Path], tracking_timeframe: str | None = None) ->
         raise Permanent("no candle files (parquet, feather or CSV) among the given paths")
     chosen: dict[str, Candles] = {}
     finer: list[Candles] = []
+    left_out: list[str] = []
     for candles in sorted((file.candles for file in files), key=lambda found: (found.symbol, found.step_ms)):
         wanted = tracking_timeframe is None or candles.timeframe == tracking_timeframe
         if candles.symbol not in chosen and wanted and len(candles) > 0:
             chosen[candles.symbol] = candles
         elif tracking_timeframe is not None and candles.step_ms < timeframe_ms(tracking_timeframe):
             finer.append(candles)
+        elif candles.symbol in chosen and candles.step_ms == chosen[candles.symbol].step_ms:
+            left_out.append(f"{candles.symbol} {candles.timeframe}: a second file, {len(candles)} candles not used")
     if not chosen:
         raise Permanent(f"no usable candles of {tracking_timeframe or 'any timeframe'} among the given paths")
     steps = {candles.timeframe for candles in chosen.values()}
     if len(steps) > 1:
         raise Permanent(f"one tracking timeframe for all symbols, found {', '.join(sorted(steps))}: name one")
-    complaints = tuple(text for file in files for text in _complaints(file))
-    return Series(tuple(chosen.values()), tuple(finer), complaints)
+    complaints = [text for file in files for text in _complaints(file)]
+    return Series(tuple(chosen.values()), tuple(finer), tuple(complaints + left_out))
 
 
 def _complaints(file: CandleFile) -> list[str]:

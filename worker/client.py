@@ -22,11 +22,15 @@ from signals.candle import Candle
 from signals.parse import identify
 from signals.profile import DEFAULT_PROFILES, Profile
 from signals.reasons import Reason
+from signals.signal import LATEST_TS, SYMBOL_PATTERN, require
 from signals.timeframe import timeframe_ms
 from worker.follow import candle_text
 
 JOB = "worker.jobs.process_signal"
 RESULT_TTL_S = 500
+QUEUE_TIMEOUT_S = 60.0
+WAIT_AT_ONCE_S = 30.0
+"""A wait in one command must end before the connection gives up on it."""
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +66,9 @@ class Client:
         self._service = Service(self.store, profiles)
         # A connection of its own: waiting for results must not hold up claims.
         self._queue = Queue(
-            queue_name(namespace, queue), connection=connect(redis_url, timeout_s=60.0), serializer=JSONSerializer
+            queue_name(namespace, queue),
+            connection=connect(redis_url, timeout_s=QUEUE_TIMEOUT_S),
+            serializer=JSONSerializer,
         )
 
     def submit(self, signal: Mapping[str, object]) -> Ticket:
@@ -74,11 +80,16 @@ class Client:
         return Ticket(identify(signal)[0], job)
 
     def wait(self, ticket: Ticket, timeout_s: float = 5.0) -> dict[str, object] | None:
-        """Wait for the answer; none when it has not come in time, and no answer means no trade."""
-        try:
-            result = ticket.job.latest_result(timeout=max(1, round(timeout_s)))
-        except redis.RedisError as error:
-            raise as_failure(error) from error
+        """Wait for the answer, at least a second; none when it has not come in time, and no answer means no trade."""
+        deadline = stopwatch() + timeout_s
+        result, left = None, timeout_s
+        while result is None and left >= 0.0:
+            try:
+                result = ticket.job.latest_result(timeout=max(1, round(min(left, WAIT_AT_ONCE_S))))
+            except redis.RedisError as error:
+                raise as_failure(error) from error
+            # The server counts whole seconds: what is left of less than one is not waited for.
+            left = deadline - stopwatch() - 0.5
         if result is not None and result.return_value is not None:
             return cast("dict[str, object]", result.return_value)
         # The job may have died after its commit: the ledger has the answer then.
@@ -105,8 +116,13 @@ class Client:
         return self._service.close({"signal_id": signal_id, **report})
 
     def candle(self, symbol: str, timeframe: str, candle: Candle) -> str:
-        """Hand on a closed candle; returns its place in the feed."""
-        return self.store.feed(symbol, timeframe, candle_text(candle), candle.ts + timeframe_ms(timeframe))
+        """Hand on a candle; returns its place in the feed. Only a closed one moves positions and a data clock."""
+        step_ms = timeframe_ms(timeframe)
+        # A data clock never goes back: one candle with seconds or microseconds for ts would stop it for ever.
+        require(SYMBOL_PATTERN.fullmatch(symbol) is not None, Reason.FIELD_FORMAT, "symbol")
+        require(0 <= candle.ts <= LATEST_TS - step_ms, Reason.FIELD_RANGE, "ts", "epoch milliseconds")
+        known_ms = candle.ts + step_ms if candle.final else candle.ts
+        return self.store.feed(symbol, timeframe, candle_text(candle), known_ms)
 
     def await_followed(self, place: str, timeout_s: float = 30.0) -> bool:
         """Wait until the follower has taken the candle at a place."""

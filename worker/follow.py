@@ -6,17 +6,17 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from persistence.candle_feed import CandleFeed, FedCandle
+from persistence.candle_feed import CandleFeed, FedCandle, place_order
 from persistence.redis_store import RedisStore
-from persistence.store import StateMissing
+from persistence.store import CLOCK_SKEW_MS, ClockKind, StateMissing
 from runtime.clock import pause, stopwatch
 from runtime.follow import KEPT_CANDLES, Ended, Follower
 from signals.candle import Candle
 from signals.errors import Invalid, Transient
 from signals.reasons import Reason
-from signals.signal import SYMBOL_PATTERN, require
+from signals.signal import LATEST_TS, SYMBOL_PATTERN, require
 from signals.timeframe import timeframe_ms
 
 BATCH = 500
@@ -24,6 +24,9 @@ BLOCK_MS = 200
 IDLE_SWEEP_S = 1.0
 TRIM_EVERY = 1_000
 LONGEST_PAUSE_S = 5.0
+BEGINNING = "0-0"
+HIGHEST = 1e15
+"""No price or volume is larger; beyond it arithmetic on a bad tick would overflow."""
 
 log = logging.getLogger(__name__)
 OnEnd = Callable[[Ended], None]
@@ -39,7 +42,9 @@ class FollowLoop:
         self.feed = feed
         self.follower = follower
         self._on_end = on_end
-        self._cursor = "0-0"
+        self._cursor = self._marked = BEGINNING
+        self._in_doubt = False
+        self._latest_ms = LATEST_TS
         self._read: deque[tuple[str, int]] = deque()
         self._since_trim = 0
         self._swept_s = -math.inf
@@ -53,35 +58,58 @@ class FollowLoop:
                 wait_s = 0.1
             except (Transient, StateMissing) as error:
                 log.warning("following pauses %.1f s: %s", wait_s, error)
+                self._in_doubt = True
                 pause(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 
     def cycle(self, *, block_ms: int = 0) -> int:
-        """Take what has come; returns how many candles."""
+        """Take what has come; returns how many candles.
+
+        After an error call it again: the entry it broke off at is taken again, and every step recognises its replay.
+        """
+        if self._in_doubt or stopwatch() - self._swept_s >= IDLE_SWEEP_S:
+            self._begin_again_if_lost()
         entries = self.feed.read(self._cursor, count=BATCH, block_ms=block_ms)
+        if self.store.clock_kind() is ClockKind.LIVE:
+            self._latest_ms = self.store.now_ms() + CLOCK_SKEW_MS
         for entry in entries:
             self._take(entry)
             self._cursor = entry.place
         if entries:
             self.feed.mark(self._cursor)
+            self._marked = self._cursor
         if not entries and stopwatch() - self._swept_s >= IDLE_SWEEP_S:
             self._swept_s = stopwatch()
-            self.follower.sweep(self.store.now_ms())
+            self._tell(self.follower.sweep(self.store.now_ms()))
         self._since_trim += len(entries)
         if self._since_trim >= TRIM_EVERY:
             self._trim()
         return len(entries)
 
+    def _begin_again_if_lost(self) -> None:
+        """Notice a server that was wiped or went back: what is in memory then belongs to a state that is gone."""
+        kept = place_order(self.feed.followed_to())
+        behind = kept < place_order(self._marked)
+        if behind and (self._in_doubt or kept == place_order(BEGINNING)):
+            log.warning("the state is not what it was: following begins again")
+            self.follower.forget()
+            self._read.clear()
+            self._cursor = self._marked = BEGINNING
+        self._in_doubt = False
+
     def _take(self, entry: FedCandle) -> None:
         try:
-            symbol, candle = _checked(entry)
+            symbol, candle = _checked(entry, self._latest_ms)
         except Invalid as error:
             # A bad candle moves nothing and stops nothing; it is counted where an operator looks.
             log.warning("candle refused: %s %s %s", entry.symbol[:32], entry.timeframe[:8], error)
-            self.store.count_candle(entry.symbol[:32], entry.timeframe[:8], error.reason, 0)
+            self.store.count_candle(*_named(entry), error.reason, 0)
             return
+        self._tell(self.follower.candle(symbol, entry.timeframe, candle))
         self._read.append((entry.place, candle.ts))
-        for ended in self.follower.candle(symbol, entry.timeframe, candle):
+
+    def _tell(self, endings: Sequence[Ended]) -> None:
+        for ended in endings:
             self._on_end(ended)
 
     def _trim(self) -> None:
@@ -99,10 +127,22 @@ class FollowLoop:
             self.feed.trim(place)
 
 
-def _checked(entry: FedCandle) -> tuple[str, Candle]:
+def _checked(entry: FedCandle, latest_ms: int) -> tuple[str, Candle]:
     require(SYMBOL_PATTERN.fullmatch(entry.symbol) is not None, Reason.FIELD_FORMAT, "symbol")
-    timeframe_ms(entry.timeframe)
-    return entry.symbol, candle_from_text(entry.candle)
+    step_ms = timeframe_ms(entry.timeframe)
+    candle = candle_from_text(entry.candle)
+    # One candle from the future, taken first, would make every honest one late.
+    require(candle.ts + step_ms <= latest_ms, Reason.CANDLE_UNFINISHED, "ts", "closes in the future")
+    return entry.symbol, candle
+
+
+def _named(entry: FedCandle) -> tuple[str, str]:
+    """What a refused candle is counted under: words the stream made up would grow the counters without end."""
+    try:
+        timeframe_ms(entry.timeframe)
+    except Invalid:
+        return "?", "?"
+    return (entry.symbol if SYMBOL_PATTERN.fullmatch(entry.symbol) else "?"), entry.timeframe
 
 
 def candle_text(candle: Candle) -> str:
@@ -113,9 +153,19 @@ def candle_text(candle: Candle) -> str:
 def candle_from_text(text: str) -> Candle:
     """Read ``candle_text`` back; what is not a candle raises ``Invalid``."""
     try:
-        ts, open_, high, low, close, volume, final = json.loads(text)
-        if isinstance(ts, bool) or not isinstance(ts, int) or not isinstance(final, bool):
-            raise Invalid(Reason.CANDLE_IMPOSSIBLE, "ts", "whole milliseconds")
-        return Candle(ts, float(open_), float(high), float(low), float(close), float(volume), final)
+        ts, *numbers, final = json.loads(text)
+        open_, high, low, close, volume = map(_number, numbers)
     except (ValueError, TypeError, RecursionError) as error:
         raise Invalid(Reason.CANDLE_IMPOSSIBLE, "candle", type(error).__name__) from None
+    if isinstance(ts, bool) or not isinstance(ts, int) or not 0 <= ts <= LATEST_TS:
+        raise Invalid(Reason.CANDLE_IMPOSSIBLE, "ts", "whole milliseconds")
+    if not isinstance(final, bool):
+        raise Invalid(Reason.CANDLE_IMPOSSIBLE, "final", "true or false")
+    return Candle(ts, open_, high, low, close, volume, final)
+
+
+def _number(value: object) -> float:
+    # ``float`` also takes text, true and false; and a JSON integer can be too long for it.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -HIGHEST <= value <= HIGHEST:
+        raise Invalid(Reason.CANDLE_IMPOSSIBLE, "candle", "prices and volume are plain numbers")
+    return float(value)

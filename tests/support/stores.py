@@ -85,7 +85,7 @@ def snapshot(client: redis.Redis) -> Mapping[str, object]:
         "stream": lambda key: client.eval(_RAW_OUTBOX, 1, key),
     }
     names = sorted(text(name) for name in client.scan_iter(match="*", count=1000))
-    return {name: readers[text(client.type(name))](name) for name in names}  # type: ignore[arg-type]
+    return {name: readers[text(client.type(name))](name) for name in names}
 
 
 def state_of(store: Store) -> dict[str, Any]:
