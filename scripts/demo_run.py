@@ -249,8 +249,8 @@ class _Engine:
             return
         colour = "green" if answer["action"] == "execute" else "blue"
         self.console.print(
-            f"{_moment(signal.ts)}  {signal.side.word:5} {signal.entry:<9.6g} score {answer['score']:>3} of "
-            f"{answer['threshold']}  {answer['bucket']!s:16} [{colour}]{answer['action']!s:8}[/]"
+            f"{_moment(signal.ts)}  {signal.side.word:5} {signal.entry:<9.6g} score {answer['score']:>3}/"
+            f"{answer['threshold']} {answer['bucket']!s:16} [{colour}]{answer['action']!s:8}[/]"
             f"{float(str(answer['latency_ms'])):4.1f} ms",
             highlight=False,
         )
