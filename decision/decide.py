@@ -70,10 +70,14 @@ def score_without_model(heuristic: HeuristicScore) -> Scoring:
 
 def decide(scoring: Scoring, threshold: Threshold, context: Context, profile: Profile) -> Verdict:
     """Compare the score with its threshold under the profile's run mode."""
-    passed = threshold.passes(scoring.score)
+    # A score that is no number passes nothing, and no run mode may skip that.
+    known = math.isfinite(scoring.score)
+    passed = known and threshold.passes(scoring.score)
     reasons = [Reason.SCORE_PASSED if passed else Reason.SCORE_BELOW_THRESHOLD]
     enforced = Action.EXECUTE if passed else Action.PHANTOM
-    may_execute = True
+    may_execute = known
+    if not known:
+        reasons.append(Reason.MODEL_DEGRADED)
     if scoring.source is ScoreSource.HEURISTIC:
         reasons.append(Reason.MODEL_ABSENT)
         if not profile.heuristic_may_execute:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from decision.decide import Action
 from persistence.keys import STATE_PREFIXES, Keys
-from persistence.records import decision_from, position_from
+from persistence.records import decision_from, forgotten, listed, position_from
 from persistence.state import MINUTE_MS, State
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -95,6 +95,7 @@ class MemoryStore:
     # --- decide, claim, lapse
 
     def decide(self, command: DecideCommand) -> DecideReply:
+        self.clock_kind()
         known = self.state.hashes.get(self.keys.signal(command.signal_id))
         if known:
             return self._known(command, known)
@@ -212,6 +213,7 @@ class MemoryStore:
         )
 
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        self.clock_kind()
         entry = self.state.hashes.get(self.keys.signal(signal_id))
         if entry and entry.get("alias"):
             return self.claim(entry["alias"], engine, now_ms=now_ms)
@@ -232,6 +234,7 @@ class MemoryStore:
         return Reason.CLAIM_GO
 
     def lapse(self, signal_id: str, *, now_ms: int) -> bool:
+        self.clock_kind()
         expires = self.state.zsets.get(self.keys.claims(), {}).get(signal_id)
         if expires is None or now_ms <= expires:
             return False
@@ -244,6 +247,7 @@ class MemoryStore:
     def touch(
         self, position: StoredPosition, track: str, last_ts: int, *, now_ms: int, result: str | None = None
     ) -> CommitStatus:
+        self.clock_kind()
         known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
         if known is None:
             return CommitStatus.MISSING
@@ -264,6 +268,7 @@ class MemoryStore:
         return CommitStatus.DONE
 
     def close(self, command: CloseCommand) -> CommitStatus:
+        self.clock_kind()
         known = self.state.hashes.get(self.keys.position(command.prefix, command.signal_id))
         refused = _close_refused(known, command)
         if known is None or refused is not None:
@@ -289,10 +294,11 @@ class MemoryStore:
         return CommitStatus.DONE
 
     def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
+        self.clock_kind()
         known = self.state.hashes.get(self.keys.position(prefix, signal_id))
         if known is None:
             return CommitStatus.MISSING
-        if f"{fill_id}," in known.get("fill_ids", ""):
+        if listed(known.get("fill_ids", ""), fill_id):
             return CommitStatus.REPLAY
         if known["kind"] != Kind.EXECUTED or "claimed_by" not in known:
             return CommitStatus.NOT_CLAIMED
@@ -305,10 +311,11 @@ class MemoryStore:
     def correct(
         self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
     ) -> CommitStatus:
+        self.clock_kind()
         known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
         if known is None:
             return CommitStatus.MISSING
-        if f"{report_id}," in known.get("reports", ""):
+        if listed(known.get("reports", ""), report_id):
             return CommitStatus.REPLAY
         if known["kind"] != Kind.EXECUTED or "claimed_by" not in known:
             return CommitStatus.NOT_CLAIMED
@@ -349,13 +356,14 @@ class MemoryStore:
     # --- reading
 
     def _decision_of(self, signal_id: str) -> Decision:
-        return decision_from(signal_id, self.state.hashes[self.keys.signal(signal_id)])
+        entry = self.state.hashes.get(self.keys.signal(signal_id))
+        return decision_from(signal_id, entry) if entry else forgotten(signal_id)
 
     def decision(self, signal_id: str) -> Decision | None:
         known = self.state.hashes.get(self.keys.signal(signal_id))
-        if not known:
-            return None
-        return self._decision_of(known.get("alias") or signal_id)
+        if known and known.get("alias"):
+            return self.decision(known["alias"])
+        return decision_from(signal_id, known) if known else None
 
     def position(self, signal_id: str) -> StoredPosition | None:
         for prefix in STATE_PREFIXES:
@@ -380,15 +388,15 @@ class MemoryStore:
 
     def overdue_claims(self, now_ms: int) -> Sequence[str]:
         claims = self.state.zsets.get(self.keys.claims(), {})
-        return [signal_id for signal_id, expires in claims.items() if expires < now_ms]
+        return _oldest_first(claims, now_ms - 1)
 
     def unreported(self, now_ms: int) -> Sequence[StoredPosition]:
         waiting = self.state.zsets.get(self.keys.unreported(), {})
-        return self._members([member for member, at in waiting.items() if at <= now_ms])
+        return self._members(_oldest_first(waiting, now_ms))
 
     def overdue(self, before_ms: int) -> Sequence[StoredPosition]:
         due = self.state.zsets.get(self.keys.due(), {})
-        return self._members([member for member, deadline in due.items() if deadline <= before_ms])
+        return self._members(_oldest_first(due, before_ms))
 
     def push_volatility(self, symbol: str, updates: Sequence[VolatilityUpdate]) -> None:
         for update in updates:
@@ -414,6 +422,11 @@ class MemoryStore:
 
     def dump(self) -> Mapping[str, object]:
         return self.state.dump()
+
+
+def _oldest_first(scores: Mapping[str, int], upto: int) -> list[str]:
+    """Members up to a score, in the order a sorted set has them."""
+    return sorted((name for name, score in scores.items() if score <= upto), key=lambda name: (scores[name], name))
 
 
 def _close_refused(known: Mapping[str, str] | None, command: CloseCommand) -> CommitStatus | None:

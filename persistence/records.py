@@ -27,6 +27,28 @@ def decision_from(signal_id: str, entry: Mapping[str, str]) -> Decision:
     )
 
 
+def forgotten(signal_id: str) -> Decision:
+    """The answer to an id whose first answer is older than what is kept: far too late to trade on."""
+    return Decision(
+        signal_id=signal_id,
+        action=Action.REJECTED,
+        reasons=(Reason.SIGNAL_EXPIRED,),
+        decided_at=0,
+        expires_at=None,
+        strategy="",
+        symbol="",
+        prefix="phantom",
+        has_position=False,
+        body="{}",
+        claimed_by=None,
+    )
+
+
+def listed(names: str, name: str) -> bool:
+    """Whether a list of names that each end in a comma holds a name."""
+    return f",{name}," in f",{names}"
+
+
 def position_from(entry: Mapping[str, str]) -> StoredPosition:
     """The position a hash holds."""
     return StoredPosition(

@@ -10,7 +10,7 @@ import redis
 
 from persistence.connection import as_failure, text
 from persistence.keys import STATE_PREFIXES, Keys
-from persistence.records import decision_from, position_from
+from persistence.records import decision_from, forgotten, position_from
 from persistence.scripts import Scripts
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -146,7 +146,8 @@ class RedisStore:
         return DecideReply(DecideStatus(text(status)), decision)
 
     def _first(self, signal_id: str) -> Decision:
-        return decision_from(signal_id, self._hash(self.keys.signal(signal_id)))
+        entry = self._hash(self.keys.signal(signal_id))
+        return decision_from(signal_id, entry) if entry else forgotten(signal_id)
 
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
         keys = {
@@ -274,9 +275,9 @@ class RedisStore:
 
     def decision(self, signal_id: str) -> Decision | None:
         entry = self._hash(self.keys.signal(signal_id))
-        if not entry:
-            return None
-        return self._first(entry["alias"]) if entry.get("alias") else decision_from(signal_id, entry)
+        if entry.get("alias"):
+            return self.decision(entry["alias"])
+        return decision_from(signal_id, entry) if entry else None
 
     def position(self, signal_id: str) -> StoredPosition | None:
         for prefix in STATE_PREFIXES:

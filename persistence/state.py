@@ -233,8 +233,10 @@ class State:
             entry = self.hashes[self.keys.signal(signal_id)]
             if self.keys.by_member(self.keys.member(entry.get("prefix", "phantom"), signal_id)) in self.hashes:
                 continue
-            if entry.get("bar"):
-                self.strings.pop(self.keys.bar(entry["bar"]), None)
+            # A refused signal names a bar it never held.
+            bar = self.keys.bar(entry["bar"]) if entry.get("bar") else ""
+            if self.strings.get(bar) == signal_id:
+                del self.strings[bar]
             del ledger[signal_id], self.hashes[self.keys.signal(signal_id)]
             forgotten += 1
         return forgotten

@@ -91,6 +91,10 @@ class DecideCommand:
     track: str = "{}"
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        if not self.reasons:
+            raise ValueError("a decision without a reason explains nothing")
+
 
 class DecideStatus(StrEnum):
     """How the commit went."""

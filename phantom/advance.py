@@ -88,7 +88,7 @@ def _both_touched(terms: Terms, track: Track, candle: Candle, finer: Sequence[Ca
     sign = terms.side.value
     walked = track
     for piece in finer:
-        if not candle.ts <= piece.ts < candle.ts + terms.step_ms:
+        if not (piece.final and candle.ts <= piece.ts < candle.ts + terms.step_ms):
             continue
         favourable, adverse = (piece.high, piece.low) if sign > 0 else (piece.low, piece.high)
         gapped = sign * piece.open <= sign * track.stop

@@ -16,6 +16,11 @@ end
 if A.how ~= 'report' and version ~= A.v then
   return 'STALE'
 end
+local today = redis.call('HMGET', K.day, 'r_micro', 'money_micro')
+if not countable(redis.call('GET', K.closed_total), redis.call('GET', K.completed), today[1], today[2],
+    redis.call('HGET', K.outcomes, A.outcome), redis.call('HGET', K.symbols, A.symbol)) then
+  return redis.error_reply('WRONGTYPE a counter holds no whole number')
+end
 local next_version = text(int(version) + 1)
 redis.call('HSET', K.pos, 'status', 'closed', 'v', next_version, 'outcome', A.outcome, 'how', A.how,
   'closed_at', A.now, 'result', A.result)

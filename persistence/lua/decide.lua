@@ -87,6 +87,9 @@ local blocked = action == 'execute' and '' or reasons[1]
 local expires = action == 'execute' and text(now + int(A.ttl)) or '0'
 local tracked_flag = action == 'rejected' and '0' or '1'
 
+if not countable(redis.call('HGET', K.symbols, A.symbol), redis.call('HGET', K.blocked, blocked)) then
+  return redis.error_reply('WRONGTYPE a counter holds no whole number')
+end
 local entry = {
   'fp', A.fp, 'strategy', A.strategy, 'symbol', A.symbol, 'prefix', A.prefix, 'action', action, 'reasons', all,
   'expires', expires, 'ensemble', A.ensemble, 'pos', tracked_flag, 'bar', A.bar,

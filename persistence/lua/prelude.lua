@@ -44,7 +44,18 @@ local function text(number)
 end
 
 local function contains(list, item)
-  return list and string.find(list, item .. ',', 1, true) ~= nil
+  return list and string.find(',' .. list, ',' .. item .. ',', 1, true) ~= nil
+end
+
+-- A counter somebody wrote by hand would stop a script half-way: ask before the first write.
+local function countable(...)
+  for i = 1, select('#', ...) do
+    local value = select(i, ...)
+    if value and not (string.find(value, '^%-?%d+$') and #value <= 15) then
+      return false
+    end
+  end
+  return true
 end
 
 -- Postgres learns of a change only through the fact that the same script writes.

@@ -10,7 +10,8 @@ end
 if redis.call('EXISTS', K.pos_phantom) + redis.call('EXISTS', K.pos_scalp_phantom) > 0 then
   return 0
 end
-if K.bar then
+-- A refused signal names a bar it never held.
+if K.bar and redis.call('GET', K.bar) == A.sid then
   redis.call('DEL', K.bar)
 end
 redis.call('DEL', K.sig)
