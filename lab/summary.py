@@ -352,8 +352,9 @@ def _longest_run(flags: BoolArray) -> int:
 
 
 def _rounded(value: float) -> float | None:
-    # Adding 0.0 turns -0.0, which JSON would print differently, into 0.0.
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") + 0.0 if math.isfinite(value) else None
+    # Twelve decimals first: what a sum that should be 0 leaves over differs between machines. Adding 0.0 turns -0.0,
+    # which JSON would print differently, into 0.0.
+    return float(f"{round(value, 12):.{SIGNIFICANT_DIGITS}g}") + 0.0 if math.isfinite(value) else None
 
 
 def _plain(value: Any) -> Any:
