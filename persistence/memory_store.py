@@ -149,6 +149,7 @@ class MemoryStore:
         """The state's checks in SPEC 8's order; returns action, all reasons, and the one that is counted."""
         action, wanted = command.want, command.reasons
         found: list[str] = []
+        refusing: list[str] = []
         if action is not Action.REJECTED:
             refused = self._age(command)
             tracked = sum(len(self.state.zsets.get(self.keys.open(prefix), {})) for prefix in STATE_PREFIXES)
@@ -162,15 +163,16 @@ class MemoryStore:
                 action, wanted = command.alternative, command.alternative_reasons
             held += self._limits(command)
             full = [Reason.LIMIT_TRACKED_POSITIONS.value] if tracked >= command.limits.tracked_positions else []
-            found = refused + held + full
-            if mode == Mode.ML_OFF:
-                found.append(Reason.MODE_ML_OFF.value)
+            off = [Reason.MODE_ML_OFF.value] if mode == Mode.ML_OFF else []
+            found, refusing = refused + off + held + full, refused + held + full
             if refused or full:
                 action = Action.REJECTED
             elif held:
                 action = Action.PHANTOM
         reasons = found + [reason.value for reason in wanted]
-        return action, reasons, "" if action is Action.EXECUTE else reasons[0]
+        # ML_OFF changes who answers; it is not what refused.
+        blocked = (*refusing, *(reason.value for reason in wanted))[0]
+        return action, reasons, "" if action is Action.EXECUTE else blocked
 
     def _age(self, command: DecideCommand) -> list[str]:
         if command.now_ms - command.signal_ms > command.max_age_ms:

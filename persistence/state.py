@@ -7,6 +7,7 @@ same in Lua; the store battery compares both key by key.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 
 from persistence.keys import STATE_PREFIXES, Keys
@@ -55,7 +56,7 @@ class State:
     def dump(self) -> dict[str, object]:
         """Every non-empty key with its value, sorted sets as mappings."""
         tables: tuple[Mapping[str, object], ...] = (self.strings, self.hashes, self.lists, self.zsets)
-        return {key: value for table in tables for key, value in table.items() if value not in ({}, [])}
+        return {key: copy(value) for table in tables for key, value in table.items() if value not in ({}, [])}
 
     def _created(self, fact: Fact) -> None:
         self.hash(self.keys.meta()).update(

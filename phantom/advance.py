@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from phantom.position import NO_DATA_AFTER_MS, Closed, ExitReason, Outcome, Position, Terms, Track
 from signals.candle import Candle
@@ -87,9 +88,7 @@ def _both_touched(terms: Terms, track: Track, candle: Candle, finer: Sequence[Ca
     """A candle hides its path: assume the loss unless a finer series shows which level came first."""
     sign = terms.side.value
     walked = track
-    for piece in finer:
-        if not (piece.final and candle.ts <= piece.ts < candle.ts + terms.step_ms):
-            continue
+    for piece in _unbroken(candle.ts, terms.step_ms, finer):
         favourable, adverse = (piece.high, piece.low) if sign > 0 else (piece.low, piece.high)
         gapped = sign * piece.open <= sign * track.stop
         stopped = gapped or sign * adverse <= sign * track.stop
@@ -104,6 +103,16 @@ def _both_touched(terms: Terms, track: Track, candle: Candle, finer: Sequence[Ca
             break
         walked = _widened(walked, sign, favourable, adverse)
     return replace(_stopped(terms, track, candle, track.stop, candle.open), ambiguous=True)
+
+
+def _unbroken(opens_ms: int, step_ms: int, finer: Sequence[Candle]) -> Iterator[Candle]:
+    """The finer pieces of a candle up to the first hole: what a missing piece held may have come first."""
+    pieces = sorted((piece for piece in finer if opens_ms <= piece.ts < opens_ms + step_ms), key=lambda piece: piece.ts)
+    piece_ms = min((after.ts - before.ts for before, after in pairwise(pieces)), default=0)
+    for number, piece in enumerate(pieces):
+        if not piece.final or piece.ts != opens_ms + number * piece_ms:
+            return
+        yield piece
 
 
 def _seen(track: Track, candle: Candle) -> Track:

@@ -135,7 +135,7 @@ def closed_from(terms: Terms, record: Mapping[str, Any]) -> Closed:
         ambiguous=record["ambiguous"],
         resolved=record["resolved"],
         late_mark=record["late_mark"],
-        mark_price=record["mark_price"],
+        mark_price=None if record["mark_price"] is None else float(record["mark_price"]),
     )
 
 

@@ -74,7 +74,7 @@ if action ~= 'rejected' then
   end
 end
 local reasons = {}
-for _, list in ipairs({ refused, held, full, off and { 'MODE_ML_OFF' } or {} }) do
+for _, list in ipairs({ refused, off and { 'MODE_ML_OFF' } or {}, held, full }) do
   for _, reason in ipairs(list) do
     reasons[#reasons + 1] = reason
   end
@@ -83,7 +83,8 @@ for reason in string.gmatch(wanted, '[^,]+') do
   reasons[#reasons + 1] = reason
 end
 local all = table.concat(reasons, ',')
-local blocked = action == 'execute' and '' or reasons[1]
+-- ML_OFF changes who answers; it is not what refused.
+local blocked = action == 'execute' and '' or refused[1] or held[1] or full[1] or string.match(wanted, '[^,]+')
 local expires = action == 'execute' and text(now + int(A.ttl)) or '0'
 local tracked_flag = action == 'rejected' and '0' or '1'
 

@@ -1,0 +1,194 @@
+"""Long random lives of a namespace: most commands meet a position in a state where they mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from decision.decide import Action
+from persistence.store import ClockKind, CloseHow, Mode, Store, StoredPosition
+from signals.profile import Limits
+from signals.reasons import Reason
+from tests.support.stores import BELOW, DAY, HOUR, MINUTE, SECOND, T0, UNLIMITED, ending, signal
+
+Run = Callable[[Store, int], object]
+Item = TypeVar("Item")
+
+TIGHT = Limits(
+    open_positions=3, per_symbol=2, executes_per_minute=3, daily_loss_r=2.5, daily_loss_money=90.0, tracked_positions=6
+)
+WHY = {Action.EXECUTE: Reason.SCORE_PASSED, Action.PHANTOM: BELOW, Action.REJECTED: Reason.GEOMETRY_STOP}
+WAITS = [0] * 44 + [1, SECOND, SECOND, SECOND, 9 * SECOND, 11 * SECOND, MINUTE, HOUR, 20 * HOUR, 40 * HOUR]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some time passes, then something is asked of a store."""
+
+    verb: str
+    waits_ms: int
+    run: Run
+
+
+class Author:
+    """Writes one story; the same seed writes the same one."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._names: list[str] = []
+        self._last = ""
+
+    def story(self, length: int) -> list[Step]:
+        """So many steps."""
+        return [self._step() for _ in range(length)]
+
+    def _pick(self, items: Sequence[Item]) -> Item:
+        return items[int(self._rng.integers(len(items)))]
+
+    def _chance(self, probability: float) -> bool:
+        return bool(self._rng.random() < probability)
+
+    def _step(self) -> Step:
+        verbs: dict[str, tuple[int, Callable[[], Run]]] = {
+            "decide": (24, self._decide),
+            "claim": (30, self._claim),
+            "lapse": (6, self._lapse),
+            "touch": (12, self._touch),
+            "close": (16, self._close),
+            "fill": (9, self._fill),
+            "correct": (9, self._correct),
+            "mode": (4, self._mode),
+            "register": (1, self._register),
+            "create": (1, self._create),
+            "prune": (3, self._prune),
+        }
+        verb = self._pick([name for name, (weight, _) in verbs.items() for _ in range(weight)])
+        waits = 31 * DAY if verb == "prune" and self._chance(0.4) else self._pick(WAITS)
+        return Step(verb, waits, verbs[verb][1]())
+
+    def _known(self) -> str:
+        if not self._names or self._chance(0.03):
+            return "nobody"
+        # Mostly the one that was spoken of last: a life of one position says more than a moment of many.
+        if self._last not in self._names[-5:] or self._chance(0.3):
+            self._last = self._pick(self._names[-4:])
+        return self._last
+
+    def _decide(self) -> Run:
+        fresh = not self._names or self._chance(0.75)
+        if fresh:
+            self._names.append(f"s{len(self._names)}")
+        name, want = (
+            self._names[-1] if fresh else self._known(),
+            self._pick([Action.EXECUTE] * 6 + [Action.PHANTOM] * 2 + [Action.REJECTED]),
+        )
+        age = 31 * SECOND if self._chance(0.05) else -3 * SECOND if self._chance(0.03) else SECOND
+        lasts = self._pick([HOUR, 30 * HOUR])
+        changes = {
+            "prefix": self._pick(["phantom", "phantom", "scalp_phantom"]),
+            "symbol": self._pick(["BTCUSDT", "ETHUSDT"]),
+            "strategy": self._pick(["trend", "scalp"]),
+            "bar": self._pick([None] * 9 + ["x", "y", "z"]),
+            "ensemble": self._chance(0.5),
+            "limits": self._pick([UNLIMITED, UNLIMITED, TIGHT]),
+            "want": want,
+            "reasons": (WHY[want],),
+            "alternative": self._pick([Action.EXECUTE, Action.PHANTOM]),
+            "fingerprint": "other" if self._chance(0.05) else "one",
+        }
+        return lambda store, now: store.decide(
+            signal(name, now_ms=now, signal_ms=now - age, entry_ms=now, deadline_ms=now + lasts, **changes)
+        )
+
+    def _claim(self) -> Run:
+        name, engine = self._known(), self._pick(["e1", "e1", "e1", "e2"])
+        return lambda store, now: store.claim(name, engine, now_ms=now)
+
+    def _lapse(self) -> Run:
+        name = self._known()
+        return lambda store, now: store.lapse(name, now_ms=now)
+
+    def _on_position(self, command: Callable[[Store, StoredPosition, int], object]) -> Run:
+        name, behind = self._known(), 1 if self._chance(0.15) else 0
+        gone = self._chance(0.06)
+
+        def run(store: Store, now: int) -> object:
+            position = store.position(name)
+            if position is None:
+                return None
+            seen = replace(position, version=position.version - behind)
+            return command(store, replace(seen, signal_id="nobody") if gone else seen, now)
+
+        return run
+
+    def _touch(self) -> Run:
+        result = '{"twin":1}' if self._chance(0.4) else None
+        return self._on_position(
+            lambda store, position, now: store.touch(position, f'{{"t":{now}}}', now, now_ms=now, result=result)
+        )
+
+    def _close(self) -> Run:
+        how, report = self._pick([CloseHow.SIMULATION, CloseHow.REPORT, *CloseHow]), self._pick(["r1", "r2", "r11"])
+        outcome, r_micro = self._pick([("win", 2_000_000), ("loss", -1_000_000), ("loss", -700_000), ("timeout", 0)])
+        changes = {
+            "how": how,
+            "report_id": report if how is CloseHow.REPORT else "",
+            "outcome": outcome,
+            "learned": outcome != "timeout",
+            "win": outcome == "win",
+            "r_micro": r_micro,
+            "money_micro": 50 * r_micro,
+        }
+        return self._on_position(
+            lambda store, position, now: store.close(replace(ending(position, now_ms=now), **changes))
+        )
+
+    def _fill(self) -> Run:
+        fill = self._pick(["r1", "r2", "r11"])
+        return self._on_position(
+            lambda store, position, now: store.fill(position.signal_id, position.prefix, fill, f"[{now}]", now_ms=now)
+        )
+
+    def _correct(self) -> Run:
+        report, learned = self._pick(["r1", "r2", "r11"]), self._chance(0.7)
+        return self._on_position(
+            lambda store, position, now: store.correct(position, report, f"[{now}]", learned=learned, now_ms=now)
+        )
+
+    def _mode(self) -> Run:
+        mode, expected = self._pick([Mode.ON] * 6 + [*Mode]), self._pick([None, None, 1, 2])
+        return lambda store, now: store.set_mode(mode, actor="me", reason="why", now_ms=now, expected=expected)
+
+    def _register(self) -> Run:
+        settings = self._pick(["{}", '{"a":1}'])
+        return lambda store, now: store.register("trend", settings, "70", now_ms=now)
+
+    def _create(self) -> Run:
+        return lambda store, now: store.create(ClockKind.LIVE, now_ms=now)
+
+    def _prune(self) -> Run:
+        return lambda store, now: store.prune(now)
+
+
+def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
+    """All that can be read of a store."""
+    return [
+        [(store.decision(name), store.position(name)) for name in names],
+        store.control(),
+        store.clock_kind(),
+        [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],
+        list(store.followed_symbols()),
+        # In whose order among equal moments is nobody's promise.
+        sorted(store.overdue_claims(now)),
+        sorted(position.signal_id for position in store.unreported(now)),
+        sorted(position.signal_id for position in store.overdue(now)),
+    ]
+
+
+def begin(store: Store) -> int:
+    """Create the namespace and say when."""
+    store.create(ClockKind.DATA, now_ms=T0)
+    return T0
