@@ -9,7 +9,7 @@ from signals.errors import Invalid
 from signals.reasons import Reason
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-FIRST_WORDS = frozenset({"ml", "phantom", "scalp_phantom", "qcal", "market", "rq"})
+FIRST_WORDS = frozenset({"ml", "phantom", "scalp_phantom", "qcal", "market", "rq", "bundle"})
 STATE_PREFIXES = ("phantom", "scalp_phantom")
 POSITIONS_VIEW = re.compile(r"(phantom|scalp_phantom):(active|completed)")
 BUCKETS_VIEW = re.compile(r"ml:([^:]+):ev_buckets")
@@ -127,6 +127,14 @@ class Keys:
         """STRING under a founding name: threshold, nn_enabled, last_train_count, last_train_ts."""
         return self._key(f"ml:{strategy}:{name}")
 
+    def training(self, strategy: str) -> str:
+        """HASH: next boundary, the one last requested, attempts begun, bundle in force and its attempt."""
+        return self._key(f"ml:{strategy}:training")
+
+    def bundles(self, strategy: str) -> str:
+        """HASH address -> manifest of every published bundle."""
+        return self._key(f"ml:{strategy}:bundles")
+
     def qcal(self, strategy: str, name: str) -> str:
         """STRING: thr (bucket table as JSON), last_train_count."""
         return self._key(f"qcal:{strategy}:{name}")
@@ -159,6 +167,11 @@ class Keys:
     def blocked(self, prefix: str, day: str) -> str:
         """HASH reason -> signals refused that UTC day."""
         return self._key(f"{prefix}:blocked:{day}")
+
+    # Copies of what Postgres keeps whole.
+    def bundle_bytes(self, address: str) -> str:
+        """STRING: a bundle's bytes, immutable under its content address."""
+        return self._key(f"bundle:{address}")
 
     # What the market supplies again after a loss: never part of a rebuild.
     def market_clock(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from decision.decide import Action
 from persistence.keys import STATE_PREFIXES, Keys
-from persistence.records import decision_from, forgotten, listed, position_from
+from persistence.records import decision_from, forgotten, listed, position_from, training_from
 from persistence.state import MINUTE_MS, State
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -22,8 +22,11 @@ from persistence.store import (
     Decision,
     Fact,
     Mode,
+    PublishCommand,
+    PublishStatus,
     StateMissing,
     StoredPosition,
+    Training,
     VolatilityUpdate,
     micro,
 )
@@ -45,6 +48,7 @@ class MemoryStore:
         self._clock_ms = 0
         self._volatility: dict[str, list[float]] = {}
         self._candle_counts: Counter[str] = Counter()
+        self._bundles: dict[str, bytes] = {}
 
     # --- the namespace and its clock
 
@@ -70,14 +74,14 @@ class MemoryStore:
         if self.clock_kind() is ClockKind.DATA:
             self._clock_ms = max(self._clock_ms, now_ms)
 
-    def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
+    def register(self, strategy: str, settings: str, threshold: str, *, first_training: int = 30, now_ms: int) -> None:
         known = self.state.hashes.get(self.keys.profile(strategy), {}).get("settings")
         if known != settings:
             self._commit(
                 "profile",
                 f"profile:{strategy}:{self._seq() + 1}",
                 now_ms,
-                {"strategy": strategy, "threshold": threshold},
+                {"strategy": strategy, "threshold": threshold, "first": str(first_training)},
                 settings,
             )
 
@@ -293,6 +297,8 @@ class MemoryStore:
             "position_kind": known["kind"],
         }
         self._commit("closed", f"closed:{command.signal_id}", command.now_ms, fields, command.result)
+        if command.learned:
+            self._request_training(command.strategy, command.now_ms)
         return CommitStatus.DONE
 
     def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
@@ -332,6 +338,87 @@ class MemoryStore:
         }
         self._commit("corrected", f"corrected:{position.signal_id}:{report_id}", now_ms, fields, result)
         return CommitStatus.DONE
+
+    # --- learning
+
+    def _request_training(self, strategy: str, now_ms: int) -> None:
+        """One request per boundary, in the commit that reaches it."""
+        known = self.training(strategy)
+        if 0 < known.next_at <= known.completed and known.requested != known.next_at:
+            fields = {"strategy": strategy, "boundary": str(known.next_at), "count": str(known.completed)}
+            self._commit("retrain", f"retrain:{strategy}:{known.next_at}", now_ms, fields)
+
+    def training(self, strategy: str) -> Training:
+        return training_from(
+            self.state.hashes.get(self.keys.training(strategy), {}),
+            self.state.strings.get(self.keys.completed_trades(strategy), "0"),
+        )
+
+    def begin_training(self, strategy: str, *, now_ms: int) -> int:
+        self.clock_kind()
+        attempt = self.training(strategy).attempt + 1
+        fields = {"strategy": strategy, "attempt": str(attempt)}
+        self._commit("training", f"training:{strategy}:{attempt}", now_ms, fields)
+        return attempt
+
+    def publish(self, command: PublishCommand) -> PublishStatus:
+        self.clock_kind()
+        known = self.state.hashes.get(self.keys.training(command.strategy), {})
+        if int(known.get("published", "0")) == command.attempt and known.get("bundle") == command.address:
+            return PublishStatus.REPLAY
+        if int(known.get("settled", "0")) >= command.attempt or command.attempt > int(known.get("attempt", "0")):
+            return PublishStatus.FENCED
+        fields = {
+            "strategy": command.strategy,
+            "attempt": str(command.attempt),
+            "address": command.address,
+            "count": str(command.trained_count),
+            "next": str(command.next_at),
+            "network": str(int(command.network)),
+            "table": command.table,
+        }
+        fact_id = f"published:{command.strategy}:{command.attempt}"
+        self._commit("published", fact_id, command.now_ms, fields, command.manifest)
+        return PublishStatus.DONE
+
+    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
+        self.clock_kind()
+        known = self.state.hashes.get(self.keys.training(strategy), {})
+        if int(known.get("settled", "0")) >= attempt or attempt > int(known.get("attempt", "0")):
+            return False
+        fields = {
+            "strategy": strategy,
+            "attempt": str(attempt),
+            "reason": reason,
+            "detail": detail,
+            "next": str(next_at),
+        }
+        self._commit("untrained", f"untrained:{strategy}:{attempt}", now_ms, fields)
+        return True
+
+    def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:
+        self.clock_kind()
+        known = self.state.hashes.get(self.keys.training(strategy), {})
+        published = self.state.hashes.get(self.keys.bundles(strategy), {})
+        if known.get("bundle", "") != expected or address not in published or address == expected:
+            return False
+        move = str(int(known.get("moves", "0")) + 1)
+        fields = {"strategy": strategy, "address": address, "expected": expected, "by": actor, "move": move}
+        self._commit("pointed", f"pointed:{strategy}:{move}", now_ms, fields)
+        return True
+
+    def manifests(self, strategy: str) -> Mapping[str, str]:
+        return dict(self.state.hashes.get(self.keys.bundles(strategy), {}))
+
+    def put_bundle(self, address: str, data: bytes) -> None:
+        self._bundles[address] = data
+
+    def bundle(self, address: str) -> bytes | None:
+        return self._bundles.get(address)
+
+    def trades(self, strategy: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        rows = self.state.lists.get(self.keys.trades(strategy), [])
+        return rows, self.state.hashes.get(self.keys.corrections(strategy), {})
 
     # --- control
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from decision.decide import Action
-from persistence.store import Decision, StoredPosition
+from persistence.store import Decision, StoredPosition, Training
 from signals.profile import Kind
 from signals.reasons import Reason
 
@@ -77,6 +77,19 @@ def position_from(entry: Mapping[str, str]) -> StoredPosition:
         result=entry.get("result"),
         twin=entry.get("twin"),
         correction=entry.get("correction"),
+    )
+
+
+def training_from(entry: Mapping[str, str], completed: str | None) -> Training:
+    """Where a strategy stands, from its hash and its counter."""
+    return Training(
+        completed=int(completed or "0"),
+        next_at=int(entry.get("next", "0")),
+        requested=int(entry.get("requested", "0")),
+        attempt=int(entry.get("attempt", "0")),
+        published_attempt=int(entry.get("published", "0")),
+        bundle=entry.get("bundle"),
+        previous=entry.get("previous"),
     )
 
 

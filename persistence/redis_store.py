@@ -10,7 +10,7 @@ import redis
 
 from persistence.connection import as_failure, text
 from persistence.keys import STATE_PREFIXES, Keys
-from persistence.records import decision_from, forgotten, position_from
+from persistence.records import decision_from, forgotten, position_from, training_from
 from persistence.scripts import Scripts
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -28,8 +28,11 @@ from persistence.store import (
     DecideStatus,
     Decision,
     Mode,
+    PublishCommand,
+    PublishStatus,
     StateMissing,
     StoredPosition,
+    Training,
     VolatilityUpdate,
     micro,
 )
@@ -102,8 +105,9 @@ class RedisStore:
         args: dict[str, str | int] = {"symbol": symbol, "timeframe": timeframe, "candle": candle, "closes": closes_ms}
         return text(self._run("feed", keys, args))
 
-    def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
+    def register(self, strategy: str, settings: str, threshold: str, *, first_training: int = 30, now_ms: int) -> None:
         keys = {
+            "training": self.keys.training(strategy),
             "profile": self.keys.profile(strategy),
             "threshold": self.keys.scalar(strategy, "threshold"),
             "completed": self.keys.completed_trades(strategy),
@@ -113,7 +117,13 @@ class RedisStore:
             "qcal_thr": self.keys.qcal(strategy, "thr"),
             "qcal_trained": self.keys.qcal(strategy, "last_train_count"),
         }
-        args: dict[str, str | int] = {"strategy": strategy, "settings": settings, "threshold": threshold, "now": now_ms}
+        args: dict[str, str | int] = {
+            "strategy": strategy,
+            "settings": settings,
+            "threshold": threshold,
+            "first": first_training,
+            "now": now_ms,
+        }
         self._run("register", keys, args)
 
     # --- decide, claim, lapse
@@ -214,6 +224,7 @@ class RedisStore:
             "outcomes": self.keys.outcomes(command.strategy),
             "trades": self.keys.trades(command.strategy),
             "win_rate": self.keys.win_rate(command.strategy),
+            "training": self.keys.training(command.strategy),
         }
         args = self._position_args(command.prefix, command.signal_id, command.now_ms) | {
             "strategy": command.strategy,
@@ -252,6 +263,78 @@ class RedisStore:
             "result": result,
         }
         return CommitStatus(text(self._run("correct", keys, args)))
+
+    # --- learning
+
+    def training(self, strategy: str) -> Training:
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hgetall(self.keys.training(strategy))
+        pipe.get(self.keys.completed_trades(strategy))
+        entry, completed = self._ask(pipe.execute)
+        return training_from(_texts(entry), None if completed is None else text(completed))
+
+    def begin_training(self, strategy: str, *, now_ms: int) -> int:
+        keys = {"training": self.keys.training(strategy)}
+        return int(self._run("begin", keys, {"strategy": strategy, "now": now_ms}))
+
+    def publish(self, command: PublishCommand) -> PublishStatus:
+        name = command.strategy
+        keys = {
+            "training": self.keys.training(name),
+            "bundles": self.keys.bundles(name),
+            "nn_enabled": self.keys.scalar(name, "nn_enabled"),
+            "trained": self.keys.scalar(name, "last_train_count"),
+            "trained_ts": self.keys.scalar(name, "last_train_ts"),
+            "qcal_thr": self.keys.qcal(name, "thr"),
+            "qcal_trained": self.keys.qcal(name, "last_train_count"),
+        }
+        args: dict[str, str | int] = {
+            "strategy": name,
+            "attempt": command.attempt,
+            "address": command.address,
+            "count": command.trained_count,
+            "next": command.next_at,
+            "network": int(command.network),
+            "table": command.table,
+            "manifest": command.manifest,
+            "now": command.now_ms,
+        }
+        return PublishStatus(text(self._run("publish", keys, args)))
+
+    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
+        args: dict[str, str | int] = {
+            "strategy": strategy,
+            "attempt": attempt,
+            "reason": reason,
+            "detail": detail,
+            "next": next_at,
+            "now": now_ms,
+        }
+        return bool(self._run("settle", {"training": self.keys.training(strategy)}, args))
+
+    def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:
+        keys = {"training": self.keys.training(strategy), "bundles": self.keys.bundles(strategy)}
+        args: dict[str, str | int] = {
+            "strategy": strategy,
+            "address": address,
+            "expected": expected,
+            "by": actor,
+            "now": now_ms,
+        }
+        return bool(self._run("point", keys, args))
+
+    def manifests(self, strategy: str) -> Mapping[str, str]:
+        return self._hash(self.keys.bundles(strategy))
+
+    def put_bundle(self, address: str, data: bytes) -> None:
+        self._ask(lambda: self.client.set(self.keys.bundle_bytes(address), data))
+
+    def bundle(self, address: str) -> bytes | None:
+        return cast("bytes | None", self._ask(lambda: self.client.get(self.keys.bundle_bytes(address))))
+
+    def trades(self, strategy: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        rows = self._ask(lambda: self.client.lrange(self.keys.trades(strategy), 0, -1))
+        return [text(row) for row in rows], self._hash(self.keys.corrections(strategy))
 
     # --- control
 

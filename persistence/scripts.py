@@ -24,6 +24,10 @@ NAMES = (
     "control",
     "feed",
     "prune",
+    "begin",
+    "publish",
+    "settle",
+    "point",
 )
 
 

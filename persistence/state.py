@@ -42,6 +42,11 @@ class State:
             "fill": self._fill,
             "closed": self._closed,
             "corrected": self._corrected,
+            "retrain": self._retrain,
+            "training": self._training,
+            "published": self._published,
+            "untrained": self._untrained,
+            "pointed": self._pointed,
         }[fact.kind](fact)
         self.hash(self.keys.meta())["seq"] = str(fact.seq)
 
@@ -76,6 +81,7 @@ class State:
         name = fact.fields["strategy"]
         self.hash(self.keys.profile(name)).update(settings=fact.body, at=str(fact.at_ms))
         self.strings[self.keys.scalar(name, "threshold")] = fact.fields["threshold"]
+        self.hash(self.keys.training(name)).setdefault("next", fact.fields["first"])
         for key, value in (
             (self.keys.completed_trades(name), "0"),
             (self.keys.closed_total(name), "0"),
@@ -85,6 +91,35 @@ class State:
             (self.keys.qcal(name, "last_train_count"), "0"),
         ):
             self.strings.setdefault(key, value)
+
+    def _retrain(self, fact: Fact) -> None:
+        self.hash(self.keys.training(fact.fields["strategy"]))["requested"] = fact.fields["boundary"]
+
+    def _training(self, fact: Fact) -> None:
+        self.hash(self.keys.training(fact.fields["strategy"]))["attempt"] = fact.fields["attempt"]
+
+    def _published(self, fact: Fact) -> None:
+        it = fact.fields
+        name = it["strategy"]
+        training = self.hash(self.keys.training(name))
+        if training.get("bundle"):
+            training["previous"] = training["bundle"]
+        training.update(bundle=it["address"], published=it["attempt"], settled=it["attempt"], next=it["next"])
+        self.hash(self.keys.bundles(name))[it["address"]] = fact.body
+        self.strings[self.keys.scalar(name, "nn_enabled")] = it["network"]
+        self.strings[self.keys.scalar(name, "last_train_count")] = it["count"]
+        self.strings[self.keys.scalar(name, "last_train_ts")] = str(fact.at_ms)
+        self.strings[self.keys.qcal(name, "thr")] = it["table"]
+        self.strings[self.keys.qcal(name, "last_train_count")] = it["count"]
+
+    def _untrained(self, fact: Fact) -> None:
+        training = self.hash(self.keys.training(fact.fields["strategy"]))
+        training.update(next=fact.fields["next"], settled=fact.fields["attempt"], why=fact.fields["reason"])
+
+    def _pointed(self, fact: Fact) -> None:
+        training = self.hash(self.keys.training(fact.fields["strategy"]))
+        training.update(previous=training["bundle"], bundle=fact.fields["address"])
+        training["moves"] = fact.fields["move"]
 
     def _decision(self, fact: Fact) -> None:
         entry = dict(fact.fields)

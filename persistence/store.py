@@ -214,6 +214,42 @@ class CloseCommand:
     report_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Decisive outcomes so far, the boundary that asks for the next attempt, and the bundle in force."""
+
+    completed: int
+    next_at: int
+    requested: int
+    attempt: int
+    published_attempt: int
+    bundle: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishCommand:
+    """A trained bundle on its way into force. ``manifest`` is canonical JSON; ``table`` is the threshold table's."""
+
+    strategy: str
+    attempt: int
+    address: str
+    trained_count: int
+    next_at: int
+    network: bool
+    table: str
+    manifest: str
+    now_ms: int
+
+
+class PublishStatus(StrEnum):
+    """How a publication went."""
+
+    DONE = "DONE"
+    REPLAY = "REPLAY"
+    FENCED = "FENCED"
+
+
 class Store(Protocol):
     """Two implementations, one battery: Redis scripts and memory."""
 
@@ -237,8 +273,44 @@ class Store(Protocol):
         """Move a data clock forward; it never goes back, and a live clock is not touched."""
         ...
 
-    def register(self, strategy: str, settings: str, threshold: str, *, now_ms: int) -> None:
+    def register(self, strategy: str, settings: str, threshold: str, *, first_training: int = 30, now_ms: int) -> None:
         """Record a profile's settings and write its founding keys."""
+        ...
+
+    def training(self, strategy: str) -> Training:
+        """Where a strategy stands with its learning."""
+        ...
+
+    def begin_training(self, strategy: str, *, now_ms: int) -> int:
+        """Begin an attempt; its number fences out every earlier one."""
+        ...
+
+    def publish(self, command: PublishCommand) -> PublishStatus:
+        """Put a bundle in force, unless a later attempt has been published."""
+        ...
+
+    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
+        """Record that an attempt gave no bundle and when to try again; false for one already over."""
+        ...
+
+    def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:
+        """Move a strategy to another published bundle, if the expected one is still in force."""
+        ...
+
+    def manifests(self, strategy: str) -> Mapping[str, str]:
+        """Manifests of every published bundle by address."""
+        ...
+
+    def put_bundle(self, address: str, data: bytes) -> None:
+        """Keep a bundle's bytes under its content address."""
+        ...
+
+    def bundle(self, address: str) -> bytes | None:
+        """A bundle's bytes."""
+        ...
+
+    def trades(self, strategy: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        """The learner's rows, oldest first, and the corrections laid over them; an empty one unteaches."""
         ...
 
     def decide(self, command: DecideCommand) -> DecideReply:

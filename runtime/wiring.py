@@ -97,4 +97,10 @@ class Wiring:
         now_ms = self.store.now_ms()
         for profile in self.profiles.values():
             settings = canonical_json(asdict(profile))
-            self.store.register(profile.name, settings, f"{profile.static_threshold:g}", now_ms=now_ms)
+            self.store.register(
+                profile.name,
+                settings,
+                f"{profile.static_threshold:g}",
+                first_training=profile.first_training_at,
+                now_ms=now_ms,
+            )

@@ -56,4 +56,14 @@ emit('closed', 'closed:' .. A.sid, A.result, {
   'track', A.track, 'learned', A.learned, 'win', A.win, 'r_micro', A.r_micro, 'money_micro', A.money_micro, 'day', A.day,
   'report', A.report, 'position_kind', kind,
 })
+-- One request per boundary, in the commit that reaches it: no kill and no race can skip or repeat it.
+if A.learned == '1' then
+  local training = redis.call('HMGET', K.training, 'next', 'requested')
+  local boundary, count = training[1], redis.call('GET', K.completed)
+  if int(boundary) > 0 and int(count) >= int(boundary) and training[2] ~= boundary then
+    redis.call('HSET', K.training, 'requested', boundary)
+    emit('retrain', 'retrain:' .. A.strategy .. ':' .. boundary, '{}',
+      { 'strategy', A.strategy, 'boundary', boundary, 'count', count })
+  end
+end
 return 'DONE'

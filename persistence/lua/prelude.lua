@@ -16,11 +16,12 @@ end
 -- So every key is checked before the first write.
 local TYPES = {
   meta = 'hash', ctl = 'hash', sig = 'hash', pos = 'hash', pos_phantom = 'hash', pos_scalp_phantom = 'hash',
-  symbols = 'hash', day = 'hash', blocked = 'hash', outcomes = 'hash', corrections = 'hash', profile = 'hash',
+  symbols = 'hash', day = 'hash', blocked = 'hash', outcomes = 'hash', corrections = 'hash', profile = 'hash', training = 'hash',
+  bundles = 'hash',
   ledger = 'zset', executed = 'zset', executes = 'zset', claims = 'zset', unreported = 'zset', due = 'zset',
   follow = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
   bar = 'string', completed = 'string', closed_total = 'string', threshold = 'string', nn_enabled = 'string',
-  trained = 'string', qcal_thr = 'string', qcal_trained = 'string', clock = 'string',
+  trained = 'string', trained_ts = 'string', qcal_thr = 'string', qcal_trained = 'string', trained_ts = 'string', clock = 'string',
   trades = 'list', win_rate = 'list', outbox = 'stream', candles = 'stream',
 }
 for name, key in pairs(K) do

@@ -109,9 +109,9 @@ def test_settings_are_recorded_when_they_change(backend: Backend, store: Store) 
         store.register("trend", settings, threshold, now_ms=NOW)
     profiles = [(fact.id, fact.body, fact.fields) for fact in backend.facts() if fact.kind == "profile"]
     assert profiles == [
-        ("profile:trend:3", "{}", {"strategy": "trend", "threshold": "70"}),
-        ("profile:trend:4", '{"a":1}', {"strategy": "trend", "threshold": "65"}),
-        ("profile:trend:5", "{}", {"strategy": "trend", "threshold": "70"}),
+        ("profile:trend:3", "{}", {"strategy": "trend", "threshold": "70", "first": "30"}),
+        ("profile:trend:4", '{"a":1}', {"strategy": "trend", "threshold": "65", "first": "30"}),
+        ("profile:trend:5", "{}", {"strategy": "trend", "threshold": "70", "first": "30"}),
     ]
 
 

@@ -10,7 +10,7 @@ import redis
 
 from persistence.keys import Keys
 from persistence.state import State
-from persistence.store import CommitStatus, DecideReply, DecideStatus
+from persistence.store import CommitStatus, DecideReply, DecideStatus, PublishStatus
 from signals.reasons import Reason
 from tests.support.stores import T0, Backend, in_memory, on_redis, signal, state_of
 from tests.support.stories import Author, begin, readings
@@ -79,6 +79,8 @@ def test_the_stories_are_worth_telling() -> None:
     }
     for verb, statuses in expected.items():
         assert met[verb] - {None} == {CommitStatus(status) for status in statuses.split()}, verb
+    assert met["publish"] == set(PublishStatus)
+    assert met["settle"] == met["point"] == {True, False}
     assert {0} < met["prune"]
 
 

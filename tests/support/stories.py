@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from decision.decide import Action
-from persistence.store import ClockKind, CloseHow, Mode, Store, StoredPosition
+from persistence.store import ClockKind, CloseHow, Mode, PublishCommand, Store, StoredPosition
 from signals.profile import Limits
 from signals.reasons import Reason
 from tests.support.stores import BELOW, DAY, HOUR, MINUTE, SECOND, T0, UNLIMITED, ending, signal
@@ -64,6 +64,10 @@ class Author:
             "register": (1, self._register),
             "create": (1, self._create),
             "prune": (3, self._prune),
+            "train": (5, self._train),
+            "publish": (7, self._publish),
+            "settle": (2, self._settle),
+            "point": (6, self._point),
         }
         verb = self._pick([name for name, (weight, _) in verbs.items() for _ in range(weight)])
         waits = 31 * DAY if verb == "prune" and self._chance(0.4) else self._pick(WAITS)
@@ -164,7 +168,54 @@ class Author:
 
     def _register(self) -> Run:
         settings = self._pick(["{}", '{"a":1}'])
-        return lambda store, now: store.register("trend", settings, "70", now_ms=now)
+        # Boundaries within reach, so that a story asks for training.
+        return lambda store, now: store.register("trend", settings, "70", first_training=2, now_ms=now)
+
+    def _train(self) -> Run:
+        strategy = self._pick(["trend", "scalp"])
+        return lambda store, now: store.begin_training(strategy, now_ms=now)
+
+    def _publish(self) -> Run:
+        strategy, behind, address = self._pick(["trend", "scalp"]), self._pick([0, 0, 0, 1, -1]), self._pick("abc")
+
+        def run(store: Store, now: int) -> object:
+            known = store.training(strategy)
+            return store.publish(
+                PublishCommand(
+                    strategy=strategy,
+                    attempt=known.attempt - behind,
+                    address=address,
+                    trained_count=known.completed,
+                    next_at=known.completed + 2,
+                    network=False,
+                    table="{}",
+                    manifest=f'{{"of":"{address}"}}',
+                    now_ms=now,
+                )
+            )
+
+        return run
+
+    def _settle(self) -> Run:
+        strategy, behind = self._pick(["trend", "scalp"]), self._pick([0, 0, 1])
+
+        def run(store: Store, now: int) -> object:
+            known = store.training(strategy)
+            next_at = known.completed + 2
+            return store.settle(
+                strategy, known.attempt - behind, reason="LEARN_AUC", detail="x", next_at=next_at, now_ms=now
+            )
+
+        return run
+
+    def _point(self) -> Run:
+        strategy, address, stale = self._pick(["trend", "scalp"]), self._pick("abc"), self._chance(0.2)
+
+        def run(store: Store, now: int) -> object:
+            expected = "z" if stale else store.training(strategy).bundle or ""
+            return store.point(strategy, address, expected=expected, actor="me", now_ms=now)
+
+        return run
 
     def _create(self) -> Run:
         return lambda store, now: store.create(ClockKind.LIVE, now_ms=now)
@@ -178,6 +229,8 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
     return [
         [(store.decision(name), store.position(name)) for name in names],
         store.control(),
+        [(store.training(name), dict(store.manifests(name))) for name in ("trend", "scalp")],
+        [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
         store.clock_kind(),
         [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],
         list(store.followed_symbols()),
