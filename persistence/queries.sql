@@ -99,3 +99,10 @@ select name, sha256 from penumbra.migrations order by name
 
 -- name: note_migration
 insert into penumbra.migrations (name, sha256) values (%(name)s, %(sha256)s)
+
+-- name: put_bundle
+insert into penumbra.bundles (namespace, address, data) values (%(namespace)s, %(address)s, %(data)s)
+on conflict (namespace, address) do nothing
+
+-- name: bundle
+select data from penumbra.bundles where namespace = %(namespace)s and address = %(address)s

@@ -93,6 +93,7 @@ def rebuild(client: redis.Redis, keys: Keys, record: Record, *, force: bool = Fa
             except BaseException:
                 _unfence(client, keys, meta)
                 raise
+            _restore_bundles(client, keys, record, folded)
             return _replace(client, keys, folded, drained, int(meta.get("epoch", "0")))
     except redis.RedisError as error:
         raise as_failure(error) from error
@@ -279,6 +280,21 @@ def _halt(client: redis.Redis, keys: Keys, folded: Fold, now_ms: int) -> Fact:
         "reason": f"rebuilt from {folded.facts} facts",
     }
     return Fact(folded.last_seq + 1, f"control:{generation}", "control", now_ms, fields, "{}")
+
+
+def _restore_bundles(client: redis.Redis, keys: Keys, record: Record, folded: Fold) -> None:
+    """The bytes behind every pointer, before the pointers: what is in force and what it would go back to."""
+    wanted = {
+        address
+        for entry in folded.state.hashes.values()
+        for address in (entry.get("bundle"), entry.get("previous"))
+        if "attempt" in entry and address
+    }
+    for address in sorted(wanted):
+        data = record.bundle(address)
+        # Without its bytes the model fails and says so at every decision: refused, not lost.
+        if data is not None:
+            client.set(keys.bundle_bytes(address), data)
 
 
 def _delete_owned(client: redis.Redis, keys: Keys) -> None:

@@ -114,6 +114,19 @@ class Record:
             self.close()
             raise
 
+    # --- bundles
+
+    def put_bundle(self, address: str, data: bytes) -> None:
+        """Keep a bundle's bytes under their content address; the same address again changes nothing."""
+        with self._connected() as connection:
+            connection.execute(query("put_bundle"), {"namespace": self.namespace, "address": address, "data": data})
+
+    def bundle(self, address: str) -> bytes | None:
+        """A bundle's bytes."""
+        with self._connected() as connection:
+            found = connection.execute(query("bundle"), {"namespace": self.namespace, "address": address}).fetchone()
+        return None if found is None else bytes(found[0])
+
     # --- writing
 
     def append(self, facts: Sequence[Fact]) -> AppendReport:
