@@ -14,6 +14,7 @@ def decision_from(signal_id: str, entry: Mapping[str, str]) -> Decision:
     """The answer a ledger hash holds."""
     return Decision(
         signal_id=signal_id,
+        fingerprint=entry["fp"],
         action=Action(entry["action"]),
         reasons=tuple(Reason(code) for code in entry["reasons"].split(",") if code),
         decided_at=int(entry["at"]),
@@ -31,6 +32,7 @@ def forgotten(signal_id: str) -> Decision:
     """The answer to an id whose first answer is older than what is kept: far too late to trade on."""
     return Decision(
         signal_id=signal_id,
+        fingerprint="",
         action=Action.REJECTED,
         reasons=(Reason.SIGNAL_EXPIRED,),
         decided_at=0,

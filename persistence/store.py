@@ -107,9 +107,10 @@ class DecideStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A recorded answer."""
+    """A recorded answer. ``fingerprint`` is of the content it was given to."""
 
     signal_id: str
+    fingerprint: str
     action: Action
     reasons: tuple[Reason, ...]
     decided_at: int

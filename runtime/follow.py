@@ -22,7 +22,7 @@ from persistence.store import (
     micro,
 )
 from phantom.advance import abandon, advance, overdue
-from phantom.position import NO_DATA_AFTER_MS, Closed, Position
+from phantom.position import NO_DATA_AFTER_MS, Closed, Outcome, Position
 from phantom.record import closed_from, closed_record, position_from, terms_from, track_record
 from phantom.sequence import CandleSequence
 from signals.candle import Candle
@@ -238,6 +238,9 @@ class Follower:
         if followed.stored.kind is Kind.EXECUTED:
             # Whether it was claimed or lapsed meanwhile decides whose outcome this is.
             self._reread(followed)
+        if closed.outcome is Outcome.NO_DATA:
+            # Whether a sweep or the symbol's next candle noticed first must not change the record.
+            closed = replace(closed, exit_ms=followed.stored.deadline_ms + NO_DATA_AFTER_MS)
         ended = self._commit_end(followed, closed, now_ms)
         if ended is not None:
             self._ended.append(ended)
@@ -352,9 +355,7 @@ class Follower:
         followed = self._books.get(stored.symbol, {}).get(stored.signal_id) or _followed(stored)
         if overdue(followed.position, seen_ms):
             self._books.setdefault(stored.symbol, {}).setdefault(stored.signal_id, followed)
-            # Not now: when somebody happened to look must not change the record.
-            given_up = abandon(followed.position, stored.deadline_ms + NO_DATA_AFTER_MS)
-            self._finish(stored.symbol, followed, given_up, now_ms)
+            self._finish(stored.symbol, followed, abandon(followed.position, seen_ms), now_ms)
 
     # --- the symbol's volatility history
 

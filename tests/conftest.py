@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from runtime import embedded
 from runtime.embedded import EmbeddedServers
 from signals.parse import canonical_json
 from signals.signal import Side
+
+_PARTS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,8 @@ def redis_client(servers: EmbeddedServers) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="module")
 def postgres_dsn(servers: EmbeddedServers, request: pytest.FixtureRequest) -> str:
     """Address of a database that is this module's own, and empty at first."""
-    name = f"test_{_short(request.node.nodeid)}"
+    # A module's tests may come in two parts, with others between: each part begins anew.
+    name = f"test_{_short(request.node.nodeid)}_{next(_PARTS)}"
     with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
     return conninfo.make_conninfo(servers.postgres_dsn, dbname=name)

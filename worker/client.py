@@ -41,9 +41,10 @@ def queue_name(namespace: str, name: str = "signals") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A submitted signal: the id it will be answered under and the job that carries it."""
+    """A submitted signal: the id it will be answered under, its content's fingerprint and the job that carries it."""
 
     signal_id: str
+    fingerprint: str
     job: Job
 
 
@@ -77,7 +78,7 @@ class Client:
             job = self._queue.enqueue(JOB, dict(signal), result_ttl=RESULT_TTL_S)
         except redis.RedisError as error:
             raise as_failure(error) from error
-        return Ticket(identify(signal)[0], job)
+        return Ticket(*identify(signal), job)
 
     def wait(self, ticket: Ticket, timeout_s: float = 5.0) -> dict[str, object] | None:
         """Wait for the answer, at least a second; none when it has not come in time, and no answer means no trade."""
@@ -92,7 +93,10 @@ class Client:
             left = deadline - stopwatch() - 0.5
         if result is not None and result.return_value is not None:
             return cast("dict[str, object]", result.return_value)
-        # The job may have died after its commit: the ledger has the answer then.
+        # The job may have died after its commit: the ledger has the answer then, unless it is one to other content.
+        recorded = self.store.decision(ticket.signal_id)
+        if recorded and recorded.signal_id == ticket.signal_id and recorded.fingerprint != ticket.fingerprint:
+            return None
         return self.answer(ticket.signal_id)
 
     def ask(self, signal: Mapping[str, object], timeout_s: float = 5.0) -> dict[str, object] | None:
