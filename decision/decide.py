@@ -31,7 +31,10 @@ class ScoreSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke."""
+    """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke.
+
+    ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
+    """
 
     score: float
     source: ScoreSource
@@ -39,6 +42,8 @@ class Scoring:
     win_probability: float | None = None
     bundle: str | None = None
     missing: tuple[str, ...] = ()
+    model_score: float | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +73,53 @@ def score_without_model(heuristic: HeuristicScore) -> Scoring:
     )
 
 
-def decide(scoring: Scoring, threshold: Threshold, context: Context, profile: Profile) -> Verdict:
-    """Compare the score with its threshold under the profile's run mode."""
-    # A score that is no number passes nothing, and no run mode may skip that.
+def decide(
+    scoring: Scoring,
+    threshold: Threshold,
+    context: Context,
+    profile: Profile,
+    *,
+    without_model: tuple[Scoring, Threshold] | None = None,
+) -> Verdict:
+    """Compare the score with its threshold under the profile's run mode.
+
+    ``without_model`` is what the heuristic would be compared with: the answer while the operator has switched the
+    model off. Without one there is no model, and both answers are the same.
+    """
+    want, enforced, reasons = _compared(scoring, threshold, context, profile)
+    alternative, alternative_reasons = want, reasons
+    if without_model is not None:
+        alternative, _, alternative_reasons = _compared(*without_model, context, profile)
+    return Verdict(
+        scoring=scoring,
+        threshold=threshold,
+        context=context,
+        want=want,
+        reasons=reasons,
+        alternative=alternative,
+        alternative_reasons=alternative_reasons,
+        enforced=enforced,
+    )
+
+
+def _compared(
+    scoring: Scoring, threshold: Threshold, context: Context, profile: Profile
+) -> tuple[Action, Action, tuple[Reason, ...]]:
+    """What is wanted, what ``enforce`` would want, and why."""
+    # A score that is no number passes nothing, and no run mode may skip that; nor may a stand-in for a failed model.
     known = math.isfinite(scoring.score)
+    sound = known and scoring.fault is None
     passed = known and threshold.passes(scoring.score)
     reasons = [Reason.SCORE_PASSED if passed else Reason.SCORE_BELOW_THRESHOLD]
-    enforced = Action.EXECUTE if passed else Action.PHANTOM
-    may_execute = known
-    if not known:
+    may_execute = sound
+    if not sound:
         reasons.append(Reason.MODEL_DEGRADED)
-    if scoring.source is ScoreSource.HEURISTIC:
+    elif scoring.source is ScoreSource.HEURISTIC:
         reasons.append(Reason.MODEL_ABSENT)
         if not profile.heuristic_may_execute:
             reasons.append(Reason.HEURISTIC_FORBIDDEN)
-            enforced, may_execute = Action.PHANTOM, False
+            may_execute = False
+    enforced = Action.EXECUTE if passed and may_execute else Action.PHANTOM
     want = enforced
     if profile.run_mode is not RunMode.ENFORCE:
         # Observe and shadow skip the comparison with the threshold and nothing else.
@@ -92,14 +129,4 @@ def decide(scoring: Scoring, threshold: Threshold, context: Context, profile: Pr
         reasons.append(Reason.CONTEXT_VOLATILITY_UNKNOWN)
     if scoring.missing:
         reasons.append(Reason.FEATURES_MISSING)
-    # Without a model the alternative under ML_OFF is the heuristic's answer, which this already is.
-    return Verdict(
-        scoring=scoring,
-        threshold=threshold,
-        context=context,
-        want=want,
-        reasons=tuple(reasons),
-        alternative=want,
-        alternative_reasons=tuple(reasons),
-        enforced=enforced,
-    )
+    return want, enforced, tuple(reasons)

@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from runtime.sources import PREFIX, BadSettings, EnvironmentSource, SecretFilesSource, TomlSource
 from signals.errors import Invalid
-from signals.profile import DEFAULT_PROFILES, HOUR_MS, FillRule, Limits, Profile, RunMode
+from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
 from signals.signal import STRATEGY_PATTERN
 
 MASK = "***"
@@ -149,6 +149,13 @@ class ProfileSettings(_Section):
     heuristic_may_execute: bool = _built_in(Profile, "heuristic_may_execute")
     fill: Annotated[FillRule, Word] = _built_in(Profile, "fill")
     costs_bps: float = Field(default=_built_in(Profile, "costs_bps"), description="round trip")
+    blend: float = Field(default=_built_in(Profile, "blend"), description="weight of the model beside the heuristic")
+    clamp: Annotated[Clamping, Word] = _built_in(Profile, "clamp")
+    retrain_growth: float = Field(
+        default=_built_in(Profile, "retrain_growth"), description="0.05: every max(retrain_every, 5 %) outcomes"
+    )
+    max_training_rows: int = Field(default=_built_in(Profile, "max_training_rows"), description="0: all")
+    score_budget_ms: float = _built_in(Profile, "score_budget_ms")
     decision_ttl_ms: int = _built_in(Profile, "decision_ttl_ms")
     limits: LimitsSettings = LimitsSettings()
 

@@ -28,6 +28,13 @@ class FillRule(StrEnum):
     NEXT_OPEN = "next_open"
 
 
+class Clamping(StrEnum):
+    """Which bounds a learned threshold of model scores is held to: the founding 60 to 95, or none."""
+
+    OPEN = "open"
+    SEED = "seed"
+
+
 class Kind(StrEnum):
     """What became of a signal: sent to the market, or only watched."""
 
@@ -62,6 +69,8 @@ class Profile:
     ``heuristic`` names the rule table of ``scorer.heuristic`` and ``features`` the schema of
     ``scorer.schema``; both default to the strategy's own name, so a user's profile may borrow either.
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
+    ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
+    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all.
     """
 
     name: str
@@ -80,6 +89,11 @@ class Profile:
     heuristic_may_execute: bool = True
     fill: FillRule = FillRule.ENTRY
     costs_bps: float = 0.0
+    blend: float = 1.0
+    clamp: Clamping = Clamping.OPEN
+    retrain_growth: float = 0.0
+    max_training_rows: int = 0
+    score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
     limits: Limits = Limits()
 
@@ -90,6 +104,10 @@ class Profile:
             (self.tp1_r is None or 0.0 < self.tp1_r < 50.0, "tp1_r"),
             (0.0 <= self.static_threshold <= 100.0, "static_threshold"),
             (0.0 <= self.costs_bps < 10_000.0, "costs_bps"),
+            (0.0 <= self.blend <= 1.0, "blend"),
+            (0.0 <= self.retrain_growth <= 10.0, "retrain_growth"),
+            (self.max_training_rows == 0 or self.max_training_rows >= 100, "max_training_rows"),
+            (0.0 < self.score_budget_ms <= 60_000.0, "score_budget_ms"),
             (self.decision_ttl_ms > 0, "decision_ttl_ms"),
             (self.max_age_ms is None or self.max_age_ms > 0, "max_age_ms"),
             (self.state_prefix in ("phantom", "scalp_phantom"), "state_prefix"),
@@ -110,6 +128,10 @@ class Profile:
         if self.max_age_ms is not None:
             return self.max_age_ms
         return 120_000 if timeframe is None else min(timeframe_ms(timeframe) // 4, 30_000)
+
+    def next_training_at(self, attempted_at: int) -> int:
+        """How many decisive outcomes ask for the next attempt after one at so many."""
+        return attempted_at + max(self.retrain_every, round(self.retrain_growth * attempted_at))
 
     def first_target(self, *, entry: float, risk: float, sign: int, tp: float, sent: float | None) -> float | None:
         """Price of TP1, or none when the profile has none or the target itself comes first."""
