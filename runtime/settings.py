@@ -192,6 +192,9 @@ class Settings(BaseSettings):
     namespace: str = Field(
         default="", pattern=r"^([a-z][a-z0-9_-]{0,31})?$", description="keeps installations on one Redis apart"
     )
+    signing_key: Annotated[SecretStr | None, OrNone] = Field(
+        default=None, description="signs bundles; needed with servers of your own, else kept in data_dir"
+    )
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
