@@ -37,7 +37,7 @@ def test_a_spoilt_key_is_refused_with_what_to_do(tmp_path: Path, spoil: str) -> 
         kept.chmod(0o644)
     else:
         kept.write_bytes(b"short")
-    with pytest.raises(Permanent, match="chmod 600 it|signed anew"):
+    with pytest.raises(Permanent, match=r"chmod 600 it|signed anew"):
         signing_key(settings(tmp_path))
 
 

@@ -250,13 +250,15 @@ def test_a_bent_head_is_noticed(full_size: tuple[Members, Ensemble, Any]) -> Non
         assert_agreement(bent, members, np.concatenate((matrix, np.random.default_rng(1).normal(size=(2000, 9)) * 1e6)))
 
 
-def test_another_side_of_a_threshold_is_noticed(full_size: tuple[Members, Ensemble, Any]) -> None:
+@pytest.mark.parametrize("towards", [-np.inf, np.inf])
+def test_a_threshold_one_step_off_is_noticed(full_size: tuple[Members, Ensemble, Any], towards: float) -> None:
     members, one, matrix = full_size
     threshold = one.trees.threshold.copy()
     inner = np.isfinite(threshold)
     # The smallest shift that float32 rows can see: without rows on the very thresholds nothing would differ.
-    threshold[inner] = np.nextafter(threshold[inner].astype(np.float32), np.float32(-np.inf)).astype(np.float64)
+    threshold[inner] = np.nextafter(threshold[inner].astype(np.float32), np.float32(towards)).astype(np.float64)
     bent = replace(one, trees=replace(one.trees, threshold=threshold))
+    assert np.abs(bent.member_probabilities(matrix) - one.member_probabilities(matrix)).max() == 0.0
     with pytest.raises(Disagreement):
         assert_agreement(bent, members, matrix)
 
