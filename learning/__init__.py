@@ -1,0 +1,1 @@
+"""Closed positions become a new bundle, or a reason why not."""

@@ -1,0 +1,229 @@
+"""A closed position as the learner sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scorer.encoding import model_features
+from signals.errors import Invalid
+from signals.parse import canonical_json, sha256_hex
+from signals.profile import Kind
+from signals.reasons import Reason
+from signals.signal import FeatureValue, Side
+
+EXECUTED_WEIGHT = 1.0
+PHANTOM_WEIGHT = 0.8
+_DECISIVE = {"win": True, "loss": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One decisive outcome and what was known when it was decided.
+
+    ``features`` are in the trade's direction, completed by session, volatility regime and cluster; times in UTC
+    epoch milliseconds; ``gross_r`` and ``net_r`` in R; ``score`` and ``heuristic_score`` in [0, 100] as recorded
+    then. The label lives from ``entry_ms`` to ``exit_ms``, both included.
+    """
+
+    id: str
+    strategy: str
+    symbol: str
+    side: Side
+    features: Mapping[str, FeatureValue]
+    won: bool
+    kind: Kind
+    gross_r: float
+    net_r: float
+    ts: int
+    entry_ms: int
+    exit_ms: int
+    bucket: str | None = None
+    score: float | None = None
+    heuristic_score: float | None = None
+    score_source: str | None = None
+    ambiguous: bool = False
+
+    def __post_init__(self) -> None:
+        if self.exit_ms < self.entry_ms:
+            raise Invalid(Reason.FIELD_RANGE, "exit_ms", f"{self.id} ended before it began")
+
+    @property
+    def weight(self) -> float:
+        """How much it counts in a fit, unitless: executed 1.0, phantom 0.8. In a fit only: nothing else is weighted."""
+        return EXECUTED_WEIGHT if self.kind is Kind.EXECUTED else PHANTOM_WEIGHT
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Its place in time: by exit, then decision, then id."""
+        return (self.exit_ms, self.ts, self.id)
+
+    @classmethod
+    def from_closed(cls, row: Mapping[str, Any]) -> Example:
+        """Read the body of a ``closed`` fact with a decisive outcome.
+
+        Parameters
+        ----------
+        row : mapping, the decision, the terms and the ending of one position
+
+        Raises
+        ------
+        Invalid : if a field is missing, of another type, or a number that must be finite is not
+        """
+        read = _Row(row)
+        outcome = read.text("outcome")
+        if outcome not in _DECISIVE:
+            raise Invalid(Reason.FIELD_RANGE, "outcome", f"{outcome!r} teaches no win or loss")
+        features = row.get("features")
+        if not isinstance(features, Mapping):
+            raise Invalid(Reason.FIELD_TYPE, "features", "expected an object")
+        symbol, bucket = read.text("symbol"), read.optional_text("bucket")
+        return cls(
+            id=read.text("id"),
+            strategy=read.text("strategy"),
+            symbol=symbol,
+            side=Side.parse(read.text("side")),
+            features=model_features(features, bucket=bucket, symbol=symbol),
+            won=_DECISIVE[outcome],
+            kind=read.kind(),
+            gross_r=read.number("gross_r"),
+            net_r=read.number("net_r"),
+            ts=read.whole("ts"),
+            entry_ms=read.whole("entry_ms"),
+            exit_ms=read.whole("exit_ms"),
+            bucket=bucket,
+            score=read.optional_number("score"),
+            heuristic_score=read.optional_number("heuristic_score"),
+            score_source=read.optional_text("score_source"),
+            ambiguous=row.get("ambiguous") is True,
+        )
+
+
+def examples(
+    rows: Iterable[Mapping[str, Any]],
+    corrections: Mapping[str, Mapping[str, Any] | None] | None = None,
+    *,
+    drop_ambiguous: bool = False,
+) -> list[Example]:
+    """Decisive outcomes in the order of their exits.
+
+    Parameters
+    ----------
+    rows : bodies of ``closed`` facts; one that comes again under the same id is taken once, the first time
+    corrections : by id, fields that replace those of the row; ``None`` takes the row out
+    drop_ambiguous : leave out losses whose candle also touched the target
+
+    Returns
+    -------
+    list of Example, by exit, then decision time, then id
+
+    Raises
+    ------
+    Invalid : if a decisive row is not one that a close wrote
+
+    Source: SPEC 9 (learning) and 10.
+    """
+    found: dict[str, Example] = {}
+    for row in rows:
+        signal_id = row.get("id")
+        if not isinstance(signal_id, str) or signal_id == "":
+            raise Invalid(Reason.FIELD_MISSING, "id", "a closed position without an id")
+        if signal_id in found:
+            continue
+        corrected = {} if corrections is None else corrections.get(signal_id, {})
+        if corrected is None:
+            continue
+        whole = {**row, **corrected, "id": signal_id}
+        if whole.get("outcome") not in _DECISIVE:
+            continue
+        example = Example.from_closed(whole)
+        if not (drop_ambiguous and example.ambiguous):
+            found[signal_id] = example
+    return sorted(found.values(), key=lambda example: example.order)
+
+
+def data_hash(given: Iterable[Example]) -> str:
+    """What a model was trained on, as sha256 (hex): the same examples in any order give the same hash.
+
+    Parameters
+    ----------
+    given : Examples
+    """
+    ordered = sorted(given, key=lambda example: example.order)
+    return sha256_hex(canonical_json([_canonical(example) for example in ordered]))
+
+
+def _canonical(example: Example) -> dict[str, object]:
+    return {
+        "id": example.id,
+        "strategy": example.strategy,
+        "symbol": example.symbol,
+        "side": example.side.word,
+        "features": {name: _spelled(value) for name, value in example.features.items()},
+        "won": example.won,
+        "kind": example.kind.value,
+        "gross_r": example.gross_r,
+        "net_r": example.net_r,
+        "ts": example.ts,
+        "entry_ms": example.entry_ms,
+        "exit_ms": example.exit_ms,
+        "bucket": example.bucket,
+        "score": _spelled(example.score),
+        "heuristic_score": _spelled(example.heuristic_score),
+        "score_source": example.score_source,
+        "ambiguous": example.ambiguous,
+    }
+
+
+def _spelled(value: object) -> object:
+    # JSON knows neither NaN nor what a sender may have smuggled in; both must still hash to something stable.
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return {"unreadable": repr(value)}
+
+
+class _Row:
+    """A row read with complaints that name the key."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self._row = row
+
+    def _present(self, key: str) -> Any:
+        if key not in self._row:
+            raise Invalid(Reason.FIELD_MISSING, key, str(self._row.get("id")))
+        return self._row[key]
+
+    def text(self, key: str) -> str:
+        value = self._present(key)
+        if not isinstance(value, str):
+            raise Invalid(Reason.FIELD_TYPE, key, "expected text")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self._row.get(key) is None else self.text(key)
+
+    def number(self, key: str) -> float:
+        value = self._present(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Invalid(Reason.FIELD_TYPE, key, "expected a number")
+        # The comparison is exact for any int, while float() of a huge one overflows; NaN fails it.
+        if not abs(value) <= 1e300:
+            raise Invalid(Reason.FIELD_NOT_FINITE, key)
+        return float(value)
+
+    def optional_number(self, key: str) -> float | None:
+        return None if self._row.get(key) is None else self.number(key)
+
+    def whole(self, key: str) -> int:
+        value = self._present(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Invalid(Reason.FIELD_TYPE, key, "expected whole epoch milliseconds")
+        return value
+
+    def kind(self) -> Kind:
+        word = self.text("kind")
+        if word not in (Kind.EXECUTED.value, Kind.PHANTOM.value):
+            raise Invalid(Reason.FIELD_RANGE, "kind", word)
+        return Kind(word)

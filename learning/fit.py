@@ -1,0 +1,393 @@
+"""From closed positions to a candidate: heads, calibrator, honest figures, or a reason why there is none."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+import sklearn
+from threadpoolctl import threadpool_limits
+
+from learning.calibrate import Method, cross_calibrated, fit_for
+from learning.example import Example, data_hash
+from learning.importance import feature_importance
+from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
+from learning.metrics import Metrics, measure
+from learning.promote import Decline, Declined, PromotionRule, promote
+from learning.split import Fold, Walk, folds
+from scorer.bundle import SCORE_DIGITS, BundleParts, Golden, SchemaName, Source
+from scorer.calibration import Calibrator
+from scorer.encoding import Encoding
+from scorer.ensemble import Ensemble
+from scorer.schema import Schema, Vector
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+GOLDEN_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds.
+
+    ``calibration`` picks the method in force; the other is measured beside it. ``max_rows`` keeps the newest only.
+    """
+
+    heads: HeadSettings = field(default_factory=HeadSettings)
+    network_from: int = 300
+    calibrate_from: int = 50
+    min_class: int = 5
+    n_blocks: int = 5
+    embargo_ms: int = 0
+    calibration: Method = Method.SPEC
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRecord:
+    """One past outcome with the score the candidate gives it out of fold: what thresholds are learned from.
+
+    ``raw_probability`` is the mean of the heads, ``score`` in [0, 100] what would have been compared;
+    ``heuristic_score``, ``recorded_score`` and ``recorded_source`` are those of the decision then. Nothing here is
+    weighted.
+    """
+
+    id: str
+    bucket: str | None
+    block: int
+    exit_ms: int
+    raw_probability: float
+    score: float
+    heuristic_score: float | None
+    recorded_score: float | None
+    recorded_source: str | None
+    won: bool
+    net_r: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A model that passed: its parts, and what it said about records its heads had not seen.
+
+    ``metrics`` judge what would be served, ``raw_metrics`` the mean of the heads before calibration,
+    ``other_metrics`` the calibration method not in force, ``walk_forward`` the raw mean of heads that knew only
+    earlier blocks. ``records`` are in the order of exits; folds with too few of a class have none.
+    """
+
+    strategy: str
+    schema: Schema
+    encoding: Encoding
+    ensemble: Ensemble
+    calibrator: Calibrator | None
+    golden: Golden
+    records: tuple[PastRecord, ...]
+    metrics: Metrics
+    raw_metrics: Metrics
+    other_metrics: Metrics | None
+    walk_forward: Metrics | None
+    importance: Mapping[str, float]
+    data_hash: str
+    n: int
+    wins: int
+    first_ms: int
+    last_ms: int
+    seed: int
+    settings: FitSettings
+    network_converged: bool | None
+    versions: Mapping[str, str]
+
+    @property
+    def source(self) -> Source:
+        """What its scores are called."""
+        return "ensemble_raw" if self.calibrator is None else "ensemble"
+
+    def parts(self, *, thresholds: Mapping[str, Any], created_at_ms: int) -> BundleParts:
+        """The candidate as parts of a bundle.
+
+        Parameters
+        ----------
+        thresholds : JSON values, the tables learned from ``records``
+        created_at_ms : UTC epoch ms
+        """
+        return BundleParts(
+            strategy=self.strategy,
+            schema=SchemaName.of(self.schema),
+            encoding=self.encoding,
+            ensemble=self.ensemble,
+            calibrator=self.calibrator,
+            golden=self.golden,
+            data_hash=self.data_hash,
+            first_ms=self.first_ms,
+            last_ms=self.last_ms,
+            created_at_ms=created_at_ms,
+            metrics={
+                "n": self.n,
+                "wins": self.wins,
+                "served": self.metrics.record,
+                "raw": self.raw_metrics.record,
+                "other_method": None if self.other_metrics is None else self.other_metrics.record,
+                "walk_forward": None if self.walk_forward is None else self.walk_forward.record,
+                "network_converged": self.network_converged,
+            },
+            importance=self.importance,
+            thresholds=thresholds,
+            versions=self.versions,
+            settings={"seed": self.seed, **asdict(self.settings)},
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Usable examples in the order of their exits, as columns."""
+
+    examples: tuple[Example, ...]
+    vectors: tuple[Vector, ...]
+    won: BoolArray
+    weight: FloatArray
+
+    def folds(self, settings: FitSettings, walk: Walk) -> list[Fold]:
+        return folds(
+            [example.entry_ms for example in self.examples],
+            [example.exit_ms for example in self.examples],
+            n_blocks=settings.n_blocks,
+            walk=walk,
+            embargo_ms=settings.embargo_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    encoding: Encoding
+    members: Members
+    matrix: FloatArray
+
+
+def fit_candidate(
+    examples: Sequence[Example],
+    schema: Schema,
+    *,
+    seed: int,
+    settings: FitSettings | None = None,
+    rule: PromotionRule = promote,
+) -> Candidate | Declined:
+    """Train, calibrate and measure one candidate.
+
+    The same examples, in any order and under any number of threads, and the same seed give the same candidate.
+
+    Parameters
+    ----------
+    examples : decisive outcomes of one strategy; features in each feature's own unit, results in R
+    schema : what the model reads
+    seed : int
+    settings : FitSettings, those of SPEC 6 by default
+    rule : whether the measured candidate may be published
+
+    Returns
+    -------
+    Candidate, or Declined with a stable code
+
+    Raises
+    ------
+    Disagreement : if the compiled heads differ from the trained ones
+
+    Source: SPEC 5 and 6; STATISTICS 5, 6 and 8.
+    """
+    settings = FitSettings() if settings is None else settings
+    rows = _usable(examples, schema, settings)
+    if isinstance(rows, Declined):
+        return rows
+    # Sums in another order, by another number of threads, end in other last digits and so in another bundle.
+    with threadpool_limits(limits=1):
+        return _fit(rows, schema, seed, settings, rule)
+
+
+def _usable(examples: Sequence[Example], schema: Schema, settings: FitSettings) -> _Rows | Declined:
+    ordered = sorted(examples, key=lambda example: example.order)
+    strategies = {example.strategy for example in ordered}
+    if len(strategies) > 1:
+        return Declined(Decline.SCHEMA, f"examples of {len(strategies)} strategies: {', '.join(sorted(strategies))}")
+    few = _too_few([example.won for example in ordered], settings)
+    if few is not None:
+        return few
+    read = [(example, schema.vector(example.features)) for example in ordered]
+    # A row on which the model would not be asked teaches nothing about those on which it is.
+    kept = [(example, vector) for example, vector in read if len(vector.missing) <= schema.allowed_missing]
+    if _too_few([example.won for example, _ in kept], settings) is not None:
+        often = _often_missing([vector for _, vector in read])
+        detail = f"{len(kept)} of {len(read)} records carry enough of schema {schema.name!r}; missing most: {often}"
+        return Declined(Decline.SCHEMA, detail)
+    if settings.max_rows is not None:
+        kept = kept[-settings.max_rows :]
+        few = _too_few([example.won for example, _ in kept], settings)
+        if few is not None:
+            return few
+    return _Rows(
+        tuple(example for example, _ in kept),
+        tuple(vector for _, vector in kept),
+        np.array([example.won for example, _ in kept], dtype=np.bool_),
+        np.array([example.weight for example, _ in kept], dtype=np.float64),
+    )
+
+
+def _too_few(won: Sequence[bool], settings: FitSettings) -> Declined | None:
+    wins = sum(won)
+    losses = len(won) - wins
+    if min(wins, losses) == 0:
+        return Declined(Decline.SINGLE_CLASS, f"{wins} wins and {losses} losses: nothing to tell apart")
+    if min(wins, losses) < settings.min_class:
+        return Declined(Decline.TOO_FEW, f"{wins} wins and {losses} losses, {settings.min_class} of each are needed")
+    return None
+
+
+def _often_missing(vectors: Sequence[Vector]) -> str:
+    counts: dict[str, int] = {}
+    for vector in vectors:
+        for name in vector.missing:
+            counts[name] = counts.get(name, 0) + 1
+    return ", ".join(sorted(counts, key=lambda name: (-counts[name], name))[:5])
+
+
+def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: PromotionRule) -> Candidate | Declined:
+    blocked = rows.folds(settings, Walk.BLOCKED)
+    raw = _out_of_fold(rows, schema, blocked, seed, settings)
+    answered = np.isfinite(raw)
+    if not answered.any():
+        return Declined(Decline.UNMEASURED, "no fold keeps enough of each class once overlapping labels are removed")
+    served, calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration)
+    metrics, raw_metrics = measure(served[answered], rows.won[answered]), measure(raw[answered], rows.won[answered])
+    # The heads are judged before calibration. At 100 records a cross-fitted isotonic map costs more log-loss than an
+    # AUC of 0.7 earns: judged after it, nearly every model with an edge was declined (measured in simulation).
+    declined = rule(raw_metrics)
+    if declined is not None:
+        return declined
+    final = _trained(rows, schema, np.arange(len(rows.won)), seed_for(seed, "final"), settings)
+    ensemble = compiled(final.members, final.encoding.width)
+    assert_agreement(ensemble, final.members, final.matrix)
+    if float(np.ptp(ensemble.win_probabilities(final.matrix))) <= 1e-9:
+        return Declined(Decline.CONSTANT, "the heads say the same about every record", metrics)
+    other, other_calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration.other)
+    first, last = rows.examples[0], rows.examples[-1]
+    return Candidate(
+        strategy=first.strategy,
+        schema=schema,
+        encoding=final.encoding,
+        ensemble=ensemble,
+        calibrator=calibrator,
+        golden=_golden(final),
+        records=_records(rows, blocked, raw, served),
+        metrics=metrics,
+        raw_metrics=raw_metrics,
+        other_metrics=None if other_calibrator is None else measure(other[answered], rows.won[answered]),
+        walk_forward=_walk_forward(rows, schema, seed, settings, blocked, raw),
+        importance=feature_importance(
+            final.encoding, [final.members.forest.feature_importances_, final.members.boosting.feature_importances_]
+        ),
+        data_hash=data_hash(rows.examples),
+        n=len(rows.won),
+        wins=int(rows.won.sum()),
+        first_ms=min(example.entry_ms for example in rows.examples),
+        last_ms=last.exit_ms,
+        seed=seed,
+        settings=settings,
+        network_converged=final.members.network_converged,
+        versions=_versions(),
+    )
+
+
+def _trained(rows: _Rows, schema: Schema, train: npt.NDArray[np.int64], seed: int, settings: FitSettings) -> _Fitted:
+    # Medians and levels belong to the training rows as well: learned on all, they would carry the test block in.
+    vectors = [rows.vectors[place] for place in train.tolist()]
+    encoding = Encoding.fit(schema, vectors)
+    matrix = encoding.matrix(vectors)
+    members = fit_members(
+        matrix,
+        rows.won[train],
+        rows.weight[train],
+        settings=settings.heads,
+        # By the size of the whole, so that fold heads have the members of the final model.
+        with_network=len(rows.won) >= settings.network_from,
+        seed=seed,
+    )
+    return _Fitted(encoding, members, matrix)
+
+
+def _out_of_fold(rows: _Rows, schema: Schema, split: Sequence[Fold], seed: int, settings: FitSettings) -> FloatArray:
+    """Mean of heads that saw neither the row nor a label that overlaps it, shape (n,); NaN where there are none."""
+    out = np.full(len(rows.won), np.nan)
+    for fold in split:
+        wins = int(rows.won[fold.train].sum())
+        if min(wins, len(fold.train) - wins) < settings.min_class:
+            continue
+        head = _trained(rows, schema, fold.train, seed_for(seed, "block", fold.block), settings)
+        test = head.encoding.matrix([rows.vectors[place] for place in fold.test.tolist()])
+        out[fold.test] = head.members.probabilities(test).mean(axis=1)
+    return out
+
+
+def _calibrated(
+    raw: FloatArray, won: BoolArray, split: Sequence[Fold], settings: FitSettings, method: Method
+) -> tuple[FloatArray, Calibrator | None]:
+    answered = np.isfinite(raw)
+    fit = fit_for(method)
+    if int(answered.sum()) < settings.calibrate_from:
+        return raw, None
+    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class)
+    # A calibrator whose effect cannot be measured on rows it has not seen is not served.
+    return (raw, None) if cross is None else (cross, fit(raw[answered], won[answered]))
+
+
+def _walk_forward(
+    rows: _Rows, schema: Schema, seed: int, settings: FitSettings, blocked: Sequence[Fold], known: FloatArray
+) -> Metrics | None:
+    split = rows.folds(settings, Walk.EXPANDING)
+    # The last block has nothing after it: its heads are the same in both walks and need no second training.
+    same = [len(fold.train) == len(twin.train) for fold, twin in zip(split, blocked, strict=True)]
+    raw = _out_of_fold(rows, schema, [fold for fold, twin in zip(split, same, strict=True) if not twin], seed, settings)
+    for fold, twin in zip(split, same, strict=True):
+        if twin:
+            raw[fold.test] = known[fold.test]
+    answered = np.isfinite(raw)
+    return measure(raw[answered], rows.won[answered]) if answered.any() else None
+
+
+def _golden(final: _Fitted) -> Golden:
+    picked = np.unique(np.linspace(0, len(final.matrix) - 1, GOLDEN_ROWS).astype(np.int64))
+    chosen = np.ascontiguousarray(final.matrix[picked])
+    return Golden(chosen, final.members.probabilities(chosen).mean(axis=1))
+
+
+def _records(rows: _Rows, split: Sequence[Fold], raw: FloatArray, served: FloatArray) -> tuple[PastRecord, ...]:
+    return tuple(
+        PastRecord(
+            id=example.id,
+            bucket=example.bucket,
+            block=fold.block,
+            exit_ms=example.exit_ms,
+            raw_probability=float(raw[place]),
+            score=round(float(served[place]) * 100.0, SCORE_DIGITS),
+            heuristic_score=example.heuristic_score,
+            recorded_score=example.score,
+            recorded_source=example.score_source,
+            won=example.won,
+            net_r=example.net_r,
+        )
+        for fold in split
+        for place in fold.test.tolist()
+        if np.isfinite(raw[place])
+        for example in (rows.examples[place],)
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
