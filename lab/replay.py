@@ -7,6 +7,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from decision.answer import Answer
 from decision.decide import Action
@@ -17,6 +18,8 @@ from persistence.store import ClockKind
 from runtime.follow import Ended, Follower
 from runtime.judge import Judge
 from runtime.report import Reports
+from runtime.shelf import Shelf
+from runtime.trained import Trained
 from signals.bucket import Bucket
 from signals.candle import Candle
 from signals.errors import Permanent
@@ -35,6 +38,23 @@ UNLIMITED = Limits(
 )
 ENGINE = "replay"
 
+REPLAY_KEY = b"replayed bundles never leave memory"
+"""Signs what a replay trains: the same container, checked the same way, for nobody else."""
+
+
+class Learner(Protocol):
+    """What trains inside a replay: the live trainer, handed in so that a replay without it needs no scikit-learn."""
+
+    def due(self) -> list[str]:
+        """Strategies whose boundary has been reached."""
+        ...
+
+    def attempt(self, strategy: str) -> Trained:
+        """Train one."""
+        ...
+
+
+LearnerFor = Callable[[MemoryStore, Mapping[str, Profile], bytes], Learner]
 Admit = Callable[[Signal], bool]
 Progress = Callable[[int], None]
 
@@ -50,6 +70,7 @@ class Replayed:
     skipped: int
     candle_counts: Mapping[str, int]
     decisions_hash: str
+    trained: tuple[Trained, ...] = ()
 
 
 class Replay:
@@ -68,13 +89,25 @@ class Replay:
         on_end: Callable[[str], None] = lambda _signal_id: None,
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
+        learner_for: LearnerFor | None = None,
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
         self._admit, self._on_end, self._on_answer = admit, on_end, on_answer
         profiles = {profile.name: self.profile}
         self.store = MemoryStore("replay", keep_facts=False)
         self.store.create(ClockKind.DATA, now_ms=0)
-        self._judge = Judge(self.store, profiles, watch=lambda: 0.0)
+        self.store.register(
+            profile.name,
+            "{}",
+            f"{profile.static_threshold:g}",
+            first_training=profile.first_training_at,
+            now_ms=0,
+        )
+        # Models are judged as they stand at each signal: a bundle exists from the outcome that trained it on.
+        shelf = None if learner_for is None else Shelf(self.store, REPLAY_KEY)
+        self._learner = None if learner_for is None else learner_for(self.store, profiles, REPLAY_KEY)
+        self._trained: list[Trained] = []
+        self._judge = Judge(self.store, profiles, watch=lambda: 0.0, shelf=shelf)
         # History lies in order: nothing is waited for, or signals after a gap would see the candles before it only.
         self._follower = Follower(self.store, profiles, window=0, volatility_timeframes=volatility_timeframes)
         self._reports = Reports(self.store, profiles)
@@ -103,12 +136,17 @@ class Replay:
                 place += 1
             for ended in self._follower.candle(symbol, timeframe, candle):
                 self._ended(ended)
+            self._learn()
             progress(1)
         for signal in waiting[place:]:
             self._signal(signal)
         for ended in self._follower.flush():
             self._ended(ended)
         return self._replayed()
+
+    def _learn(self) -> None:
+        if self._learner is not None:
+            self._trained += [self._learner.attempt(strategy) for strategy in self._learner.due()]
 
     def _check(self, tracking: Sequence[Candles]) -> None:
         for candles in tracking:
@@ -167,6 +205,7 @@ class Replay:
             skipped=self._skipped,
             candle_counts=self.store.candle_counts(),
             decisions_hash=self._hash.hexdigest(),
+            trained=tuple(self._trained),
         )
 
     def _symbols(self) -> Sequence[str]:

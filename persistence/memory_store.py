@@ -110,6 +110,8 @@ class MemoryStore:
                 self._commit("alias", f"alias:{command.signal_id}", command.now_ms, fields)
                 return DecideReply(DecideStatus.DUPLICATE_BAR, self._decision_of(first))
         action, reasons, blocked = self._checked(command)
+        # While the model is off its decisions are the heuristic's, and no claim may be revoked on its account.
+        ensemble = command.ensemble and Reason.MODE_ML_OFF.value not in reasons
         expires = command.now_ms + command.ttl_ms if action is Action.EXECUTE else 0
         tracked = action is not Action.REJECTED
         self._commit(
@@ -125,7 +127,7 @@ class MemoryStore:
                 "action": action.value,
                 "reasons": ",".join(reasons),
                 "expires": str(expires),
-                "ensemble": "1" if command.ensemble else "0",
+                "ensemble": "1" if ensemble else "0",
                 "pos": "1" if tracked else "0",
                 "bar": command.bar or "",
                 "blocked": blocked,

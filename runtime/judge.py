@@ -8,18 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from decision.answer import Answer
-from decision.decide import Action, ScoreSource, Verdict, decide, score_without_model
+from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
 from persistence.store import DecideCommand, DecideReply, DecideStatus, Decision, StateMissing, Store
 from phantom.position import Position, terms_for
 from phantom.record import terms_record, track_record
-from qscore.threshold import static_threshold
+from qscore.table import HEURISTIC
+from qscore.threshold import OPEN, SEED, Threshold, static_threshold
 from runtime.clock import Stopwatch, stopwatch
+from runtime.score import by_model
+from runtime.shelf import Shelf
 from scorer.heuristic import heuristic_score
 from signals.bucket import Bucket
 from signals.context import DEFAULT_SESSIONS, Context, SessionWindow, regime_by_rank, session_at
 from signals.errors import Refusal
 from signals.parse import canonical_json, identify, parse_signal, printable, sha256_hex
-from signals.profile import Profile
+from signals.profile import Clamping, Profile
 from signals.reasons import Reason
 from signals.signal import LATEST_TS, Signal
 from signals.timeframe import floor_ts, timeframe_ms
@@ -39,11 +42,13 @@ class Judge:
         *,
         sessions: Sequence[SessionWindow] = DEFAULT_SESSIONS,
         watch: Stopwatch = stopwatch,
+        shelf: Shelf | None = None,
     ) -> None:
         self.store = store
         self.profiles = dict(profiles)
         self.sessions = tuple(sessions)
         self._watch = watch
+        self._shelf = shelf
 
     def judge(self, payload: object) -> Answer:
         """Answer a payload: the first answer for its id, for ever."""
@@ -117,8 +122,8 @@ class Judge:
     def _command(self, signal: Signal, fingerprint: str) -> DecideCommand:
         profile = self.profiles[signal.strategy]
         context = self.context(signal)
-        scoring = score_without_model(heuristic_score(signal, profile.heuristic))
-        verdict = decide(scoring, static_threshold(profile.static_threshold), context, profile)
+        scoring, threshold, without_model = self._scored(signal, profile, context)
+        verdict = decide(scoring, threshold, context, profile, without_model=without_model)
         terms = terms_for(signal, profile)
         return DecideCommand(
             now_ms=self.store.now_ms(),
@@ -144,6 +149,28 @@ class Judge:
             step_ms=terms.step_ms,
             limits=profile.limits,
         )
+
+    def _scored(
+        self, signal: Signal, profile: Profile, context: Context
+    ) -> tuple[Scoring, Threshold, tuple[Scoring, Threshold] | None]:
+        """The score with the threshold it meets, and what the heuristic alone would be compared with."""
+        plain = score_without_model(heuristic_score(signal, profile.heuristic))
+        static = static_threshold(profile.static_threshold)
+        if self._shelf is None:
+            return plain, static, None
+        served = self._shelf.serve(profile, self.store.training(profile.name))
+        if not served.has_model:
+            return plain, static, None
+        scoring, book = by_model(signal, profile, context, served, plain, self._watch)
+        if book is None:
+            return scoring, static, (plain, static)
+        bucket, own = context.bucket, profile.static_threshold
+        alone = book.table(HEURISTIC, 0.0).lookup(bucket, SEED, own)
+        if scoring.source is ScoreSource.HEURISTIC:
+            return scoring, alone, (plain, alone)
+        clamp = SEED if profile.clamp is Clamping.SEED else OPEN
+        threshold = book.table(scoring.source.value, profile.blend).lookup(bucket, clamp, own)
+        return scoring, threshold, (plain, alone)
 
     def _answer(self, asked: str, reply: DecideReply, started: float) -> Answer:
         return answer_from(reply.decision, asked=asked, status=reply.status, latency_ms=self._elapsed_ms(started))
@@ -198,6 +225,8 @@ def _body(signal: Signal, verdict: Verdict) -> dict[str, object]:
         "expected_return_r": None,
         "p_stop": None,
         "bundle": scoring.bundle,
+        "model_score": scoring.model_score,
+        "model_fault": scoring.fault,
         "enforced": verdict.enforced.value,
     }
 

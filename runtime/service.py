@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from persistence.store import Control, Mode, Store
 from runtime.judge import Judge, answer_from
 from runtime.report import ReportReply, Reports
+from runtime.shelf import Shelf
 from signals.errors import Refusal
 from signals.profile import Profile
 from signals.reasons import Reason
@@ -15,9 +16,9 @@ from signals.reasons import Reason
 class Service:
     """Judge, claim, report, control: safe to call any number of times with the same words."""
 
-    def __init__(self, store: Store, profiles: Mapping[str, Profile]) -> None:
+    def __init__(self, store: Store, profiles: Mapping[str, Profile], *, shelf: Shelf | None = None) -> None:
         self.store = store
-        self._judge = Judge(store, profiles)
+        self._judge = Judge(store, profiles, shelf=shelf)
         self._reports = Reports(store, profiles)
 
     def judge(self, payload: object) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import redis
 
@@ -15,10 +17,17 @@ from runtime import embedded
 from runtime.follow import Follower
 from runtime.service import Service
 from runtime.settings import Settings
+from runtime.shelf import Shelf
+from runtime.signing import signing_key
+from signals.errors import Permanent
 from signals.parse import canonical_json
 from signals.profile import Profile
 
 QUEUE_TIMEOUT_S = 60.0
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from runtime.train import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,15 @@ class Wiring:
     @cached_property
     def service(self) -> Service:
         """The use cases."""
-        return Service(self.store, self.profiles)
+        return Service(self.store, self.profiles, shelf=Shelf(self.store, self._serving_key()))
+
+    def _serving_key(self) -> bytes | None:
+        """The key bundles are verified with; without one the gate still answers, and a model in force is at fault."""
+        try:
+            return signing_key(self.settings)
+        except Permanent as error:
+            log.warning("no bundle will be served: %s", error)
+            return None
 
     def follower(self) -> Follower:
         """A follower with an empty book."""
@@ -82,6 +99,12 @@ class Wiring:
         return Follower(
             self.store, self.profiles, window=follow.reorder_window, checkpoint_every=follow.checkpoint_every
         )
+
+    def trainer(self) -> Trainer:
+        """A trainer of this namespace; only a training process asks for it, and only then scikit-learn is loaded."""
+        from runtime.train import Trainer
+
+        return Trainer(self.store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
 
     def ensure_namespace(self, clock: ClockKind = ClockKind.LIVE) -> None:
         """Create the namespace where there has never been one, and register its profiles.

@@ -272,6 +272,86 @@ def on(reason: tuple[str, ...], namespace: str | None, confirm: int | None) -> N
 
 
 @main.command()
+@namespace_option
+def train(namespace: str | None) -> None:
+    """Train whenever a boundary is reached; its own process, needs the extra `learning`."""
+    from scripts.stopping import stop_on_signals
+    from worker.train import run
+
+    wiring = _wiring(namespace)
+    wiring.ensure_namespace()
+    run(wiring.trainer(), stop_on_signals())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+def retrain(strategy: str, namespace: str | None) -> None:
+    """Train a strategy now."""
+    from scripts.learning import echo, train_once
+
+    wiring = _wiring(namespace)
+    wiring.settings.profile(strategy)
+    echo(train_once(wiring, strategy))
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
+def models(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """List the published bundles of a strategy."""
+    from rich.console import Console
+
+    from scripts import learning
+
+    rows = learning.models(_wiring(namespace), strategy)
+    if as_json:
+        learning.echo(rows)
+    else:
+        learning.print_models(rows, Console())
+
+
+@main.command()
+@click.argument("strategy")
+@click.argument("bundle")
+@namespace_option
+def promote(strategy: str, bundle: str, namespace: str | None) -> None:
+    """Put a published bundle in force, by the beginning of its address."""
+    from scripts.learning import move
+
+    click.echo(f"in force: {move(_wiring(namespace), strategy, bundle)}")
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+def rollback(strategy: str, namespace: str | None) -> None:
+    """Go back to the bundle that was in force before."""
+    from scripts.learning import move
+
+    click.echo(f"in force: {move(_wiring(namespace), strategy, None)}")
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
+def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """Show the learned thresholds, what they were learned from, and the clamp in effect."""
+    from rich.console import Console
+
+    from scripts import learning
+
+    wiring = _wiring(namespace)
+    rows = learning.thresholds(wiring, strategy)
+    if as_json:
+        learning.echo(rows)
+    else:
+        learning.print_thresholds(rows, wiring.settings.profile(strategy).static_threshold, Console())
+
+
+@main.command()
 @click.argument("key")
 @namespace_option
 def state(key: str, namespace: str | None) -> None:

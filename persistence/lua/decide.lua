@@ -93,7 +93,7 @@ if not countable(redis.call('HGET', K.symbols, A.symbol), redis.call('HGET', K.b
 end
 local entry = {
   'fp', A.fp, 'strategy', A.strategy, 'symbol', A.symbol, 'prefix', A.prefix, 'action', action, 'reasons', all,
-  'expires', expires, 'ensemble', A.ensemble, 'pos', tracked_flag, 'bar', A.bar,
+  'expires', expires, 'ensemble', off and '0' or A.ensemble, 'pos', tracked_flag, 'bar', A.bar,
 }
 redis.call('HSET', K.sig, 'body', A.body, 'at', A.now, unpack(entry))
 redis.call('ZADD', K.ledger, A.now, A.sid)

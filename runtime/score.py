@@ -1,0 +1,84 @@
+"""A signal's score by the models in force, down the chain: champion, previous bundle, heuristic, neutral."""
+
+from __future__ import annotations
+
+import logging
+
+from decision.decide import ScoreSource, Scoring
+from qscore.table import ThresholdBook
+from runtime.clock import Stopwatch
+from runtime.shelf import Served, Shelved
+from scorer.blend import blend
+from scorer.bundle import NotAsked, Scored, Unscorable
+from scorer.encoding import model_features
+from scorer.schema import SCHEMAS, Vector
+from signals.context import Context
+from signals.profile import Profile
+from signals.signal import Signal
+
+log = logging.getLogger(__name__)
+
+
+def by_model(
+    signal: Signal, profile: Profile, context: Context, served: Served, plain: Scoring, watch: Stopwatch
+) -> tuple[Scoring, ThresholdBook | None]:
+    """The score of the first sound bundle, and the tables it is compared by.
+
+    A champion that did not answer leaves its fault in the scoring: what stands in for it may not execute.
+    """
+    vector = SCHEMAS[profile.features].vector(
+        model_features(signal.features, bucket=str(context.bucket), symbol=signal.symbol)
+    )
+    fault = served.fault
+    for shelved in (served.champion, served.previous):
+        if shelved is None:
+            continue
+        started = watch()
+        found = _asked(shelved, vector)
+        late_ms = (watch() - started) * 1000.0
+        if isinstance(found, Scored) and late_ms <= profile.score_budget_ms:
+            return _blended(found, shelved, profile, plain, fault), shelved.book
+        fault = fault or _why(found, late_ms)
+    book = served.champion.book if served.champion is not None else None
+    missing = (*plain.missing, *(name for name in vector.missing if name not in plain.missing))
+    return (
+        Scoring(
+            score=plain.score,
+            source=ScoreSource.HEURISTIC,
+            heuristic_score=plain.heuristic_score,
+            missing=missing,
+            fault=fault or "no bundle answered",
+        ),
+        book,
+    )
+
+
+def _asked(shelved: Shelved, vector: Vector) -> Scored | NotAsked | Unscorable:
+    try:
+        return shelved.bundle.score(vector)
+    except Exception as error:
+        # Whatever a model does, the signal gets an answer; only a time limit of the job may pass through here.
+        log.exception("bundle %s failed", shelved.bundle.address[:12])
+        return Unscorable(f"{type(error).__name__}: {error}"[:200])
+
+
+def _why(found: Scored | NotAsked | Unscorable, late_ms: float) -> str:
+    if isinstance(found, NotAsked):
+        return f"{len(found.missing)} features are missing"
+    if isinstance(found, Unscorable):
+        return found.detail
+    return f"the score took {late_ms:.0f} ms"
+
+
+def _blended(found: Scored, shelved: Shelved, profile: Profile, plain: Scoring, fault: str | None) -> Scoring:
+    score = blend(plain.heuristic_score, found.score, profile.blend)
+    return Scoring(
+        score=score,
+        source=ScoreSource(found.source),
+        heuristic_score=plain.heuristic_score,
+        win_probability=found.win_probability,
+        bundle=shelved.bundle.address,
+        missing=found.missing,
+        model_score=found.score,
+        fault=fault,
+    )

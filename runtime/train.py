@@ -1,0 +1,165 @@
+"""The use case behind every boundary: read the outcomes, fit, learn the thresholds, sign, publish; or say why not.
+
+Imported by the training process and by replays only: it brings scikit-learn, which a serving process never loads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from learning.example import Example, examples
+from learning.fit import Candidate, FitSettings, fit_candidate
+from learning.promote import Declined
+from persistence.store import PublishCommand, PublishStatus, Store, Training
+from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook
+from runtime.trained import Trained
+from scorer.blend import blend
+from scorer.bundle import address, pack, unpack
+from scorer.schema import SCHEMAS
+from signals.errors import Transient
+from signals.parse import canonical_json, printable
+from signals.profile import Profile
+
+FAILED = "LEARN_FAILED"
+NO_SCHEMA = "LEARN_NO_SCHEMA"
+SEED = 20_240_101
+"""Of every fit: chance in training is a setting, not an event."""
+DETAIL_LENGTH = 256
+log = logging.getLogger(__name__)
+
+KeepBundle = Callable[[str, bytes], None]
+
+
+class Trainer:
+    """Trains the strategies of one namespace, one attempt at a time.
+
+    ``keep`` stores a bundle's bytes where they outlive Redis, before any pointer names them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        profiles: Mapping[str, Profile],
+        key: bytes,
+        *,
+        keep: KeepBundle = lambda _address, _data: None,
+        seed: int = SEED,
+        settings: FitSettings | None = None,
+    ) -> None:
+        self.store = store
+        self.profiles = dict(profiles)
+        self._key = key
+        self._keep = keep
+        self._seed = seed
+        self._settings = settings or FitSettings()
+
+    def due(self) -> list[str]:
+        """Strategies whose boundary has been reached and not yet been answered."""
+        return [name for name in self.profiles if is_due(self.store.training(name))]
+
+    def attempt(self, strategy: str) -> Trained:
+        """Train a strategy on all its outcomes so far. Whatever goes wrong keeps the incumbent and is recorded."""
+        profile = self.profiles[strategy]
+        number = self.store.begin_training(strategy, now_ms=self.store.now_ms())
+        count = self.store.training(strategy).completed
+        base = Trained(strategy, number, count, profile.next_training_at(count))
+        try:
+            found = self._fit(profile)
+        except Transient:
+            raise
+        except Exception as error:
+            # An attempt that fails is an attempt: without its next boundary the loop would never train again.
+            log.exception("training %s failed", strategy)
+            return self._settle(base, FAILED, f"{type(error).__name__}: {error}")
+        if isinstance(found, Declined):
+            return self._settle(base, found.reason, found.detail)
+        return self._publish(base, profile, found)
+
+    def _fit(self, profile: Profile) -> Candidate | Declined:
+        schema = SCHEMAS[profile.features]
+        rows = profile.max_training_rows
+        settings = replace(self._settings, max_rows=rows) if rows > 0 else self._settings
+        return fit_candidate(self.examples(profile.name), schema, seed=self._seed, settings=settings)
+
+    def examples(self, strategy: str) -> list[Example]:
+        """Every outcome the learner takes, corrections laid over it."""
+        rows, laid = self.store.trades(strategy)
+        corrections: dict[str, Mapping[str, Any] | None] = {
+            name: json.loads(text) if text else None for name, text in laid.items()
+        }
+        return examples((json.loads(row) for row in rows), corrections)
+
+    def _settle(self, base: Trained, reason: str, detail: str) -> Trained:
+        shown = printable(detail, DETAIL_LENGTH)
+        settled = self.store.settle(
+            base.strategy,
+            base.attempt,
+            reason=reason,
+            detail=shown,
+            next_at=base.next_at,
+            now_ms=self.store.now_ms(),
+        )
+        return replace(base, reason=reason, detail=shown, fenced=not settled)
+
+    def _publish(self, base: Trained, profile: Profile, candidate: Candidate) -> Trained:
+        book = book_of(candidate, profile.blend)
+        now_ms = self.store.now_ms()
+        data = pack(candidate.parts(thresholds=book.as_json(), created_at_ms=now_ms), self._key)
+        # Read back as a worker will: what cannot be served is never published.
+        bundle = unpack(data, self._key, strategy=profile.name, schema_hash=candidate.schema.hash)
+        name = address(data)
+        self._keep(name, data)
+        self.store.put_bundle(name, data)
+        status = self.store.publish(
+            PublishCommand(
+                strategy=profile.name,
+                attempt=base.attempt,
+                address=name,
+                trained_count=base.count,
+                next_at=base.next_at,
+                network=candidate.ensemble.network is not None,
+                table=canonical_json(book.as_json()),
+                manifest=canonical_json(manifest_of(candidate, bundle.source)),
+                now_ms=now_ms,
+            )
+        )
+        fenced = status is PublishStatus.FENCED
+        return replace(base, address="" if fenced else name, fenced=fenced)
+
+
+def is_due(training: Training) -> bool:
+    """Whether a boundary was asked for and every attempt since is still owed."""
+    return 0 < training.next_at == training.requested and training.completed >= training.next_at
+
+
+def book_of(candidate: Candidate, weight: float) -> ThresholdBook:
+    """The threshold tables of a bundle, learned on its own out-of-fold scores of past records, and the heuristic's."""
+    records = [
+        ScoredRecord(
+            heuristic=past.heuristic_score, ensemble=past.score, won=past.won, net_r=past.net_r, bucket=past.bucket
+        )
+        for past in candidate.records
+    ]
+    book = ThresholdBook().relearn(records, weight, score_source=candidate.source, blend=blend)
+    return book.relearn(records, 0.0, score_source=HEURISTIC, blend=blend)
+
+
+def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
+    """What is worth showing of a bundle: where it came from and how it did out of fold."""
+    return {
+        "source": source,
+        "n": candidate.n,
+        "wins": candidate.wins,
+        "data": candidate.data_hash,
+        "schema": candidate.schema.hash,
+        "first_ms": candidate.first_ms,
+        "last_ms": candidate.last_ms,
+        "metrics": candidate.metrics.record,
+        "importance": dict(candidate.importance),
+        "members": list(candidate.ensemble.members),
+        "versions": dict(candidate.versions),
+    }
