@@ -229,5 +229,4 @@ def break_even(mean_win_r: float, mean_loss_r: float) -> float:
 
 def _mean(values: FloatArray) -> float | None:
     # An exactly rounded sum: the same records in another order must not move a threshold.
-    # The 0.0 turns the -0.0 of stops at break-even into a plain zero.
-    return math.fsum(values.tolist()) / len(values) + 0.0 if len(values) > 0 else None
+    return math.fsum(values.tolist()) / len(values) if len(values) > 0 else None

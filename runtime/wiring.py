@@ -93,6 +93,14 @@ class Wiring:
             log.warning("no bundle will be served: %s", error)
             return None
 
+    def close(self) -> None:
+        """Give back the connections that were opened."""
+        made = vars(self)
+        if "record" in made:
+            self.record.close()
+        if "client" in made:
+            self.client.close()
+
     def follower(self) -> Follower:
         """A follower with an empty book."""
         follow = self.settings.follow

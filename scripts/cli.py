@@ -44,7 +44,9 @@ def _wiring(namespace: str | None) -> Wiring:
 
     settings = Settings.load()
     configure(settings.log.level, as_json=settings.log.as_json)
-    return Wiring(settings, namespace=namespace)
+    wiring = Wiring(settings, namespace=namespace)
+    click.get_current_context().call_on_close(wiring.close)
+    return wiring
 
 
 namespace_option = click.option("--namespace", "-n", default=None, help="another namespace than the configured one")
@@ -95,6 +97,8 @@ def demo(
 @click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
 @click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
+@click.option("--learn", is_flag=True, help="train at every boundary, as live would; needs the extra `learning`")
+@click.option("--growth", type=click.FloatRange(0, 10), default=None, help="retrain_growth instead of the profile's")
 @click.option(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
@@ -110,6 +114,8 @@ def replay(
     atr_stop: float | None,
     cooldown: int | None,
     limits: bool,
+    learn: bool,
+    growth: float | None,
     threshold: float | None,
     seed: int,
     out: Path,
@@ -126,6 +132,8 @@ def replay(
         atr_stop=atr_stop,
         cooldown=cooldown,
         limits=limits,
+        learn=learn,
+        growth=growth,
         threshold=threshold,
         seed=seed,
         out=out,
@@ -301,15 +309,13 @@ def retrain(strategy: str, namespace: str | None) -> None:
 @json_option
 def models(strategy: str, namespace: str | None, as_json: bool) -> None:
     """List the published bundles of a strategy."""
-    from rich.console import Console
-
     from scripts import learning
 
     rows = learning.models(_wiring(namespace), strategy)
     if as_json:
         learning.echo(rows)
     else:
-        learning.print_models(rows, Console())
+        learning.print_models(rows, learning.console())
 
 
 @main.command()
@@ -337,10 +343,25 @@ def rollback(strategy: str, namespace: str | None) -> None:
 @click.argument("strategy")
 @namespace_option
 @json_option
+def patterns(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """Win rate and mean R by hour, session, volatility, volume and trend, and what the models looked at."""
+    from scripts import learning
+
+    wiring = _wiring(namespace)
+    wiring.settings.profile(strategy)
+    found = learning.patterns(wiring, strategy)
+    if as_json:
+        learning.echo(found)
+    else:
+        learning.print_patterns(found, learning.console())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
 def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
     """Show the learned thresholds, what they were learned from, and the clamp in effect."""
-    from rich.console import Console
-
     from scripts import learning
 
     wiring = _wiring(namespace)
@@ -348,7 +369,7 @@ def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
     if as_json:
         learning.echo(rows)
     else:
-        learning.print_thresholds(rows, wiring.settings.profile(strategy).static_threshold, Console())
+        learning.print_thresholds(rows, wiring.settings.profile(strategy).static_threshold, learning.console())
 
 
 @main.command()

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +19,13 @@ from signals.profile import Clamping
 from signals.timeday import iso_utc
 
 SHORT = 12
+PAGE_WIDTH = 140
+
+
+def console() -> Console:
+    """The terminal, or a page wide enough for every column where there is none."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=PAGE_WIDTH)
 
 
 def train_once(wiring: Wiring, strategy: str) -> dict[str, object]:
@@ -47,7 +55,7 @@ def models(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
 
 def print_models(rows: list[dict[str, Any]], console: Console) -> None:
     """The bundles as a table."""
-    table = Table("bundle", "standing", "n", "wins", "trained up to", "source", "AUC", "Brier skill")
+    table = Table("bundle", "standing", "n", "wins", "trained up to", "source", "AUC", "Brier skill", box=SIMPLE_HEAD)
     for row in rows:
         metrics = row["metrics"]
         table.add_row(
@@ -129,10 +137,41 @@ def thresholds(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
 def print_thresholds(rows: list[dict[str, Any]], static: float, console: Console) -> None:
     """The thresholds as a table."""
     names = ("scores", "bucket", "n", "wins", "losses", "W", "L", "p_min", "threshold", "unclamped", "clamp", "note")
-    table = Table(*names)
+    table = Table(*names, box=SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in names))
     console.print(table if rows else f"no threshold has been learned: the static one, {static:g}, is in force")
+
+
+def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
+    """Win rate and mean R by situation over all outcomes, and feature importance bundle by bundle."""
+    from learning.patterns import find_patterns  # noqa: PLC0415 - brings scipy, which the other commands do without
+
+    rows, laid = wiring.store.trades(strategy)
+    read = {row["id"]: row for row in map(json.loads, rows)}
+    read |= {name: json.loads(text) for name, text in laid.items() if text}
+    gone = {name for name, text in laid.items() if not text}
+    found = find_patterns([row for name, row in read.items() if name not in gone])
+    importance = [
+        {"bundle": row["bundle"], "n": row["n"], "importance": row["importance"]} for row in models(wiring, strategy)
+    ]
+    return {"patterns": found.record, "rows": found.text_rows, "importance": importance}
+
+
+def print_patterns(found: dict[str, Any], console: Console) -> None:
+    """The patterns as a table, and the leading features of every bundle."""
+    if not found["rows"]:
+        console.print("no outcome has been recorded yet")
+        return
+    from learning.patterns import HEADINGS  # noqa: PLC0415
+
+    table = Table(*HEADINGS, box=SIMPLE_HEAD)
+    for row in found["rows"]:
+        table.add_row(*map(str, row))
+    console.print(table)
+    for bundle in found["importance"]:
+        leading = sorted(bundle["importance"].items(), key=lambda item: -item[1])[:8]
+        console.print(f"{bundle['bundle'][:SHORT]} ({bundle['n']}): " + ", ".join(f"{k} {v:.2f}" for k, v in leading))
 
 
 def echo(data: object) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from lab.console import print_summary
 from lab.page import write_page
-from lab.replay import Replay, Replayed
+from lab.replay import Learner, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
 from market.reference_strategies import OpenGuard, StrategySettings
+from persistence.memory_store import MemoryStore
 from runtime.settings import Settings
+from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.profile import Profile
 from signals.signal import Signal
@@ -32,6 +36,8 @@ class ReplayOptions:
     atr_stop: float | None = None
     cooldown: int | None = None
     limits: bool = False
+    learn: bool = False
+    growth: float | None = None
     threshold: float | None = None
     seed: int = 1
     out: Path = Path("reports")
@@ -56,10 +62,12 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
         console.print(f"[yellow]left out or missing[/] {complaint}", highlight=False)
     settings = strategy_settings(options.strategy, options.timeframe, options.atr_stop, options.cooldown)
     profile = profile_for(Settings.load().profile(options.strategy), series, options.threshold)
+    if options.growth is not None:
+        profile = replace(profile, retrain_growth=options.growth)
     with _bar(console, quiet=options.as_json) as bar:
         signals = strategy_signals(options.strategy, series, settings)
         task = bar.add_task(f"{len(signals)} proposals", total=series.candle_count)
-        replayed = play(profile, series, signals, settings, limits=options.limits, bar=(bar, task))
+        replayed = play(profile, series, signals, settings, limits=options.limits, learn=options.learn, bar=(bar, task))
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
     summary = summarise(replayed.trades, seed=options.seed, run=run)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
@@ -70,6 +78,7 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
         click.echo(json.dumps(as_json(outcome), indent=2))
     else:
         print_summary(summary, console)
+        print_trained(replayed.trained, console)
         console.print(
             f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
         )
@@ -90,6 +99,7 @@ def play(
     settings: StrategySettings,
     *,
     limits: bool,
+    learn: bool = False,
     bar: tuple[Progress, object] | None = None,
 ) -> Replayed:
     """The replay itself, one open signal per symbol and side when the strategy asks for it."""
@@ -100,6 +110,7 @@ def play(
         admit=guard.admit if settings.one_open else lambda _signal: True,
         on_end=guard.closed,
         volatility_timeframes=(settings.timeframe,),
+        learner_for=_trainer if learn else None,
     )
     waiting = 0
 
@@ -111,6 +122,24 @@ def play(
             waiting = 0
 
     return replay.run(series.tracking, signals, finer=series.finer, progress=step)
+
+
+def _trainer(store: MemoryStore, profiles: Mapping[str, Profile], key: bytes) -> Learner:
+    # Only a replay that learns needs scikit-learn.
+    from runtime.train import Trainer  # noqa: PLC0415
+
+    return Trainer(store, profiles, key)
+
+
+def print_trained(trained: Sequence[Trained], console: Console) -> None:
+    """Every attempt of the learner, and what it came to."""
+    if not trained:
+        return
+    table = Table("attempt", "outcomes", "next at", "came to")
+    for attempt in trained:
+        came_to = attempt.address[:12] if attempt.address else f"{attempt.reason}: {attempt.detail}"
+        table.add_row(str(attempt.attempt), str(attempt.count), str(attempt.next_at), came_to)
+    console.print(table)
 
 
 def run_info(
@@ -133,8 +162,12 @@ def run_info(
         source_detail=f"{series.timeframe} candles, stop {settings.atr_stop:g} ATR",
         profile=profile.name,
         limits=limits,
-        threshold_source=f"static {profile.static_threshold:g}",
-        clamp="none: a static threshold is not clamped",
+        threshold_source=f"{'learned, else ' if replayed.trained else ''}static {profile.static_threshold:g}",
+        clamp=(
+            f"{profile.clamp.value} for model scores, 60-95 for heuristic ones"
+            if replayed.trained
+            else "none: a static threshold is not clamped"
+        ),
         decisions_hash=replayed.decisions_hash,
     )
 
@@ -148,6 +181,7 @@ def as_json(outcome: ReplayOutcome) -> dict[str, object]:
         "skipped_one_open": replayed.skipped,
         "rejected": dict(replayed.rejected),
         "still_open": replayed.still_open,
+        "trained": [asdict(attempt) for attempt in replayed.trained],
         "candles": dict(replayed.candle_counts),
         "page": str(outcome.page),
         **outcome.summary.rounded(),
