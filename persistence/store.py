@@ -227,6 +227,11 @@ class Training:
     bundle: str | None
     previous: str | None
 
+    @property
+    def due(self) -> bool:
+        """Whether a boundary was asked for and every attempt since is still owed."""
+        return 0 < self.next_at == self.requested and self.completed >= self.next_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishCommand:

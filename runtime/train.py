@@ -14,7 +14,7 @@ from typing import Any
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, fit_candidate
 from learning.promote import Declined
-from persistence.store import PublishCommand, PublishStatus, Store, Training
+from persistence.store import PublishCommand, PublishStatus, Store
 from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook
 from runtime.trained import Trained
 from scorer.blend import blend
@@ -59,7 +59,7 @@ class Trainer:
 
     def due(self) -> list[str]:
         """Strategies whose boundary has been reached and not yet been answered."""
-        return [name for name in self.profiles if is_due(self.store.training(name))]
+        return [name for name in self.profiles if self.store.training(name).due]
 
     def attempt(self, strategy: str) -> Trained:
         """Train a strategy on all its outcomes so far. Whatever goes wrong keeps the incumbent and is recorded."""
@@ -129,11 +129,6 @@ class Trainer:
         )
         fenced = status is PublishStatus.FENCED
         return replace(base, address="" if fenced else name, fenced=fenced)
-
-
-def is_due(training: Training) -> bool:
-    """Whether a boundary was asked for and every attempt since is still owed."""
-    return 0 < training.next_at == training.requested and training.completed >= training.next_at
 
 
 def book_of(candidate: Candidate, weight: float) -> ThresholdBook:

@@ -55,7 +55,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="print data a
 
 @main.command()
 @click.argument("candles", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="scalp", show_default=True)
 @click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
 @click.option("--max-signals", default=400, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)

@@ -29,7 +29,7 @@ from runtime.clock import pause, stopwatch
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.processes import Processes
-from scripts.replay_run import play, run_info
+from scripts.replay_run import play, print_trained, run_info
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.errors import Permanent, Transient
 from signals.profile import Profile
@@ -44,6 +44,7 @@ GENERATED_CANDLES = 36_000
 SHOWN_EVERY = 25
 ANSWER_S = 20.0
 DRAIN_S = 60.0
+TRAINING_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class DemoOptions:
     """What the command line said."""
 
     candles: tuple[Path, ...] = ()
-    strategy: str = "trend"
+    strategy: str = "scalp"
     timeframe: str | None = None
     max_signals: int = 400
     out: Path = Path("reports")
@@ -93,15 +94,15 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
     )
     try:
         with Processes(settings.data_dir / "logs" / wiring.namespace, _environment(wiring, profile)) as processes:
-            for name in ("worker", "relay", "follow"):
+            for name in ("worker", "relay", "follow", "train"):
                 processes.start(name, [name, "--namespace", wiring.namespace])
-            console.print("[bold]running[/]  worker, relay and follower, each its own process\n", highlight=False)
+            console.print("[bold]running[/]  worker, relay, follower, trainer: a process each\n", highlight=False)
             engine = _Engine(wiring, profile, strategy, console)
             engine.play(series, signals, processes)
             trades = _recorded(wiring, processes)
     finally:
         _close(settings, keep=options.keep, console=console)
-    replayed = play(profile, series, signals, strategy, limits=True)
+    replayed = play(profile, series, signals, strategy, limits=True, learn=True)
     run = _run_info(options, strategy, series, profile, replayed, source)
     summary = summarise(trades, seed=1, run=run)
     page = _write(summary, options.out / f"demo-{options.strategy}.html")
@@ -173,10 +174,9 @@ def _servers(settings: Settings) -> str:
 
 
 def _environment(wiring: Wiring, profile: Profile) -> dict[str, str]:
-    """What the children must know: the same servers and the same tracking series."""
+    """What the children must know: where the servers and the signing key are, and the same tracking series."""
     inherited = {
-        "PENUMBRA_REDIS_URL": wiring.addresses.redis_url,
-        "PENUMBRA_POSTGRES_URL": wiring.addresses.postgres_dsn,
+        "PENUMBRA_DATA_DIR": str(wiring.settings.data_dir.resolve()),
         f"PENUMBRA_PROFILES__{profile.name.upper()}__TRACKING_TIMEFRAME": profile.tracking_timeframe,
     }
     root = str(Path(__file__).parent.parent)
@@ -272,6 +272,7 @@ class _Engine:
                 )
             else:
                 self.client.report_fill(signal_id, price=closed.exit_price, ts=closed.exit_ms, quantity=0.0)
+        self._await_training(fed)
         self._shown += 1
         if self._shown <= 12 or self._shown % SHOWN_EVERY == 0:
             kind = "executed" if executed else "phantom"
@@ -281,6 +282,25 @@ class _Engine:
                 f"{round(closed.gross_r, 2) + 0.0:+.2f} R (best +{closed.mfe_r:.2f}, worst −{closed.mae_r:.2f})",
                 highlight=False,
             )
+
+    def _await_training(self, fed: str) -> None:
+        """Let a boundary be answered before time goes on: the clock of this market runs a thousand times too fast."""
+        self.client.await_followed(fed)
+        store, name = self.client.store, self.profile.name
+        deadline = stopwatch() + TRAINING_S
+        before = store.training(name)
+        if not before.due:
+            return
+        while store.training(name).due:
+            if stopwatch() > deadline:
+                raise Transient("the trainer does not keep up")
+            pause(0.02)
+        after = store.training(name)
+        came_to = f"bundle {after.bundle[:12]}" if after.bundle and after.bundle != before.bundle else "no better model"
+        self.console.print(
+            f"[bold magenta]trained[/] on {before.completed} outcomes: {came_to}, next at {after.next_at}",
+            highlight=False,
+        )
 
 
 def _moment(ts_ms: int) -> str:
@@ -347,6 +367,7 @@ def _say_goodbye(
         "ones in Postgres.",
         highlight=False,
     )
+    print_trained(replayed.trained, console)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, how in (
         ("report", str(page)),

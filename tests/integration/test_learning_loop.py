@@ -15,7 +15,6 @@ from persistence.redis_store import RedisStore
 from persistence.store import Mode, Store
 from runtime.judge import Judge
 from runtime.shelf import Shelf
-from runtime.train import is_due
 from signals.profile import Clamping
 from signals.reasons import Reason
 from tests.support.loop import KEY, PROFILE, PROFILES, START_MS, STEP_MS, World
@@ -174,7 +173,7 @@ def test_a_failing_fit_keeps_the_incumbent_and_sets_the_next_boundary(
     assert (failed.reason, failed.address) == ("LEARN_FAILED", "")
     standing = learned.store.training("scalp")
     assert (standing.bundle, standing.next_at) == (incumbent, failed.count + 50)
-    assert not is_due(standing)
+    assert not standing.due
 
 
 def test_one_class_is_declined_and_counted(world: World) -> None:
