@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-OURS = ("migrate", "worker", "relay", "follow")
+OURS = ("migrate", "worker", "relay", "follow", "train")
 SERVERS = ("valkey", "postgres")
 
 
@@ -72,7 +72,7 @@ def test_ports_are_open_to_this_machine_only() -> None:
 
 def test_no_secret_has_a_default() -> None:
     used = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|TOKEN|_KEY))([^}]*)\}", COMPOSE)
-    assert {name for name, _ in used} == {"VALKEY_PASSWORD", "POSTGRES_PASSWORD"}
+    assert {name for name, _ in used} == {"VALKEY_PASSWORD", "POSTGRES_PASSWORD", "SIGNING_KEY"}
     assert all(rest.startswith(":?") for _, rest in used)
     example = dict(
         line.split("=", 1)
