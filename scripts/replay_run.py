@@ -21,7 +21,7 @@ from persistence.memory_store import MemoryStore
 from runtime.settings import Settings
 from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
-from signals.profile import Profile
+from signals.profile import Clamping, Profile
 from signals.signal import Signal
 
 
@@ -38,6 +38,7 @@ class ReplayOptions:
     limits: bool = False
     learn: bool = False
     growth: float | None = None
+    clamp: str | None = None
     threshold: float | None = None
     seed: int = 1
     out: Path = Path("reports")
@@ -64,6 +65,8 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
     profile = profile_for(Settings.load().profile(options.strategy), series, options.threshold)
     if options.growth is not None:
         profile = replace(profile, retrain_growth=options.growth)
+    if options.clamp is not None:
+        profile = replace(profile, clamp=Clamping(options.clamp))
     with _bar(console, quiet=options.as_json) as bar:
         signals = strategy_signals(options.strategy, series, settings)
         task = bar.add_task(f"{len(signals)} proposals", total=series.candle_count)
