@@ -99,6 +99,7 @@ def demo(
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
 @click.option("--learn", is_flag=True, help="train at every boundary, as live would; needs the extra `learning`")
 @click.option("--growth", type=click.FloatRange(0, 10), default=None, help="retrain_growth instead of the profile's")
+@click.option("--clamp", type=click.Choice(["open", "seed"]), default=None, help="of learned model thresholds")
 @click.option(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
