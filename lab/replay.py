@@ -110,7 +110,7 @@ class Replay:
         self._judge = Judge(self.store, profiles, watch=lambda: 0.0, shelf=shelf)
         # History lies in order: nothing is waited for, or signals after a gap would see the candles before it only.
         self._follower = Follower(self.store, profiles, window=0, volatility_timeframes=volatility_timeframes)
-        self._reports = Reports(self.store, profiles)
+        self._reports = Reports(self.store)
         self._hash = hashlib.sha256()
         self._trades: list[Trade] = []
         self._rejected: Counter[str] = Counter()

@@ -224,19 +224,26 @@ class MemoryStore:
         self.clock_kind()
         entry = self.state.hashes.get(self.keys.signal(signal_id))
         if entry and entry.get("alias"):
-            return self.claim(entry["alias"], engine, now_ms=now_ms)
+            return self._claim(entry["alias"], engine, now_ms, alias=True)
+        return self._claim(signal_id, engine, now_ms, alias=False)
+
+    def _claim(self, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
+        entry = self.state.hashes.get(self.keys.signal(signal_id))
         if not entry:
             return Reason.CLAIM_UNKNOWN
         if entry["action"] != Action.EXECUTE:
             return Reason.CLAIM_NOT_EXECUTE
-        if "claimed_by" in entry:
-            return Reason.CLAIM_GO if entry["claimed_by"] == engine else Reason.CLAIM_TAKEN
+        # Another id for the same candle is another order: it never shares a claim, not even its own engine's.
+        if "claimed_by" in entry and (alias or entry["claimed_by"] != engine):
+            return Reason.CLAIM_TAKEN
         position = self.state.hashes.get(self.keys.position(entry["prefix"], signal_id), {})
         if position.get("kind") != Kind.EXECUTED or position["status"] != "open" or now_ms > int(entry["expires"]):
             return Reason.CLAIM_EXPIRED
         mode = self.state.hashes.get(self.keys.control(), {}).get("mode")
         if mode not in (Mode.ON, Mode.ML_OFF) or (mode == Mode.ML_OFF and entry["ensemble"] == "1"):
             return Reason.CLAIM_REVOKED
+        if "claimed_by" in entry:
+            return Reason.CLAIM_GO
         fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine}
         self._commit("claimed", f"claimed:{signal_id}", now_ms, fields)
         return Reason.CLAIM_GO
@@ -247,6 +254,8 @@ class MemoryStore:
         if expires is None or now_ms <= expires:
             return False
         prefix = self.state.hashes[self.keys.signal(signal_id)]["prefix"]
+        if self.state.hashes[self.keys.position(prefix, signal_id)].get("unclaimed") == "1":
+            return True
         self._commit("unclaimed", f"unclaimed:{signal_id}", now_ms, {"sid": signal_id, "prefix": prefix})
         return True
 

@@ -37,6 +37,7 @@ from persistence.store import (
     micro,
 )
 from signals.context import VOLATILITY_HISTORY
+from signals.errors import Permanent
 from signals.reasons import Reason
 from signals.timeday import utc_day
 
@@ -75,6 +76,14 @@ class RedisStore:
 
     def exists(self) -> bool:
         return bool(self._ask(lambda: self.client.exists(self.keys.meta())))
+
+    def check_server(self) -> None:
+        """Refuse a server that may forget or evict: what it acknowledged must be there after a restart."""
+        info = self._ask(self.client.info)
+        if int(info.get("aof_enabled", 0)) != 1:
+            raise Permanent("Redis keeps no append-only file: set appendonly yes")
+        if info.get("maxmemory_policy") != "noeviction":
+            raise Permanent(f"Redis may evict ({info.get('maxmemory_policy')}): set maxmemory-policy noeviction")
 
     def clock_kind(self) -> ClockKind:
         if self._clock is None:
@@ -160,6 +169,9 @@ class RedisStore:
         return decision_from(signal_id, entry) if entry else forgotten(signal_id)
 
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        return self._claim(signal_id, engine, now_ms, alias=False)
+
+    def _claim(self, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
         keys = {
             **self._both_positions(signal_id),
             "ctl": self.keys.control(),
@@ -167,9 +179,15 @@ class RedisStore:
             "claims": self.keys.claims(),
             "unreported": self.keys.unreported(),
         }
-        args: dict[str, str | int] = {"sid": signal_id, "engine": engine, "now": now_ms, "grace": UNREPORTED_GRACE_MS}
+        args: dict[str, str | int] = {
+            "sid": signal_id,
+            "engine": engine,
+            "alias": int(alias),
+            "now": now_ms,
+            "grace": UNREPORTED_GRACE_MS,
+        }
         reply = [text(part) for part in self._run("claim", keys, args)]
-        return self.claim(reply[1], engine, now_ms=now_ms) if reply[0] == "ALIAS" else Reason(reply[0])
+        return self._claim(reply[1], engine, now_ms, alias=True) if reply[0] == "ALIAS" else Reason(reply[0])
 
     def _both_positions(self, signal_id: str) -> dict[str, str]:
         return {f"pos_{prefix}": self.keys.position(prefix, signal_id) for prefix in STATE_PREFIXES}
@@ -218,6 +236,7 @@ class RedisStore:
             "executed": self.keys.executed(),
             "symbols": self.keys.executed_symbols(),
             "unreported": self.keys.unreported(),
+            "claims": self.keys.claims(),
             "day": self.keys.day(day),
             "closed_total": self.keys.closed_total(command.strategy),
             "completed": self.keys.completed_trades(command.strategy),

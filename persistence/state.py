@@ -178,7 +178,9 @@ class State:
         member = self.keys.member(prefix, signal_id)
         position = self.hash(self.keys.by_member(member))
         position.update(kind="phantom", unclaimed="1")
-        self.zset(self.keys.claims()).pop(signal_id, None)
+        # A simulation that ended first still has to be closed: its claim is swept until that is done.
+        if position["sim"] == "open":
+            self.zset(self.keys.claims()).pop(signal_id, None)
         self._free_limits(member, position["symbol"])
 
     def _free_limits(self, member: str, symbol: str) -> None:
@@ -224,6 +226,7 @@ class State:
             position["sim"] = "done"
             self._stop_following(member, position["symbol"])
         self.zset(self.keys.open(it["prefix"])).pop(member, None)
+        self.zset(self.keys.claims()).pop(it["sid"], None)
         self.zset(self.keys.closed(it["prefix"]))[member] = fact.at_ms
         if position["kind"] == "executed":
             self._free_limits(member, position["symbol"])

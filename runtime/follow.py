@@ -33,6 +33,8 @@ from signals.timeframe import timeframe_ms
 
 KEPT_CANDLES = 64
 """Candles kept per series for positions that are read after their entry candle has passed."""
+VOLATILITY_TIMEFRAMES = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d")
+"""Signal timeframes whose atr_pct history is kept; a signal on another one has an unknown regime, and says so."""
 SWEEP_EVERY_MS = 15 * 60_000
 ATTEMPTS = 5
 WARM_UP = 10
@@ -81,7 +83,7 @@ class Follower:
         *,
         window: int = 3,
         checkpoint_every: int = 96,
-        volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
+        volatility_timeframes: Sequence[str] = VOLATILITY_TIMEFRAMES,
     ) -> None:
         self.store = store
         self.profiles = dict(profiles)

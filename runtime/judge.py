@@ -141,7 +141,7 @@ class Judge:
             signal_ms=signal.ts,
             max_age_ms=profile.max_signal_age_ms(signal.timeframe),
             ttl_ms=profile.decision_ttl_ms,
-            body=canonical_json(_body(signal, verdict)),
+            body=canonical_json(_body(signal, verdict, profile.costs_bps)),
             terms=canonical_json(terms_record(terms)),
             track=canonical_json(track_record(Position.open(terms).track)),
             entry_ms=terms.entry_ms,
@@ -192,11 +192,13 @@ def _bar(signal: Signal) -> str | None:
     if signal.timeframe is None:
         return None
     candle = floor_ts(signal.ts, timeframe_ms(signal.timeframe))
-    parts = (signal.strategy, signal.symbol, signal.side.word, signal.timeframe, str(candle), signal.tag or "")
+    # By its length: 60m and 1h are one candle.
+    length = str(timeframe_ms(signal.timeframe))
+    parts = (signal.strategy, signal.symbol, signal.side.word, length, str(candle), signal.tag or "")
     return "|".join(parts)
 
 
-def _body(signal: Signal, verdict: Verdict) -> dict[str, object]:
+def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, object]:
     """What is recorded of a decision besides what the commit itself decides."""
     scoring, context = verdict.scoring, verdict.context
     return {
@@ -222,6 +224,7 @@ def _body(signal: Signal, verdict: Verdict) -> dict[str, object]:
         "volatility_known": context.volatility_known,
         "missing": list(scoring.missing),
         "size_multiplier": verdict.size_multiplier,
+        "costs_bps": costs_bps,
         "expected_return_r": None,
         "p_stop": None,
         "bundle": scoring.bundle,

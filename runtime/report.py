@@ -13,7 +13,6 @@ from phantom.position import ExitReason, Outcome, Terms, Track
 from phantom.record import terms_from, track_from
 from signals.errors import Invalid, Refusal
 from signals.parse import canonical_json, number_field, printable, sha256_hex, text_field, time_field
-from signals.profile import Profile
 from signals.reasons import Reason
 from signals.signal import EARLIEST_TS, ID_PATTERN, LATEST_TS, require
 
@@ -121,16 +120,15 @@ def _short_text(payload: Mapping[str, object], name: str) -> str | None:
 class Reports:
     """Takes fills and closes for one namespace."""
 
-    def __init__(self, store: Store, profiles: Mapping[str, Profile]) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self.profiles = dict(profiles)
 
     def fill(self, payload: object) -> ReportReply:
         """Record a fill. A fill of nothing ends the position: it was never in the market."""
         report = parse_report(payload, close=False)
         if isinstance(report, Refusal):
             return _refused(payload, report)
-        position = self.store.position(report.signal_id)
+        position = self._position(report.signal_id)
         if position is None:
             return ReportReply(report.signal_id, Reason.REPORT_UNKNOWN_POSITION, "signal_id")
         if report.quantity is not None and report.quantity <= 0.0:
@@ -148,12 +146,21 @@ class Reports:
         report = parse_report(payload, close=True)
         if isinstance(report, Refusal):
             return _refused(payload, report)
-        position = self.store.position(report.signal_id)
+        position = self._position(report.signal_id)
         if position is None:
             return ReportReply(report.signal_id, Reason.REPORT_UNKNOWN_POSITION, "signal_id")
         if report.reason is None:
             raise Invalid(Reason.FIELD_MISSING, "reason")
         return self._end(position, report, None, report.reason)
+
+    def _position(self, signal_id: str) -> StoredPosition | None:
+        """The position of a signal, also under another id that had its answer."""
+        position = self.store.position(signal_id)
+        if position is None:
+            decision = self.store.decision(signal_id)
+            if decision is not None and decision.signal_id != signal_id:
+                return self.store.position(decision.signal_id)
+        return position
 
     def _end(
         self, position: StoredPosition, report: Report, outcome: Outcome | None, reason: ExitReason
@@ -203,9 +210,8 @@ class Reports:
         track = track_from(twin["track"] if twin else json.loads(position.track))
         decision = self.store.decision(position.signal_id)
         known: dict[str, Any] = json.loads(decision.body) if decision is not None else {}
-        profile = self.profiles.get(position.strategy)
-        # A position may outlive its profile's place in the settings.
-        money = _money(terms, position.fills, report, 0.0 if profile is None else profile.costs_bps)
+        # The costs the decision was made under: the engine's process may know other settings, or none.
+        money = _money(terms, position.fills, report, float(known.get("costs_bps", 0.0)))
         entered = outcome is not Outcome.NO_FILL
         decided = outcome or _outcome(reason, money.net_r)
         return {

@@ -19,7 +19,7 @@ class Service:
     def __init__(self, store: Store, profiles: Mapping[str, Profile], *, shelf: Shelf | None = None) -> None:
         self.store = store
         self._judge = Judge(store, profiles, shelf=shelf)
-        self._reports = Reports(store, profiles)
+        self._reports = Reports(store)
 
     def judge(self, payload: object) -> dict[str, object]:
         """Answer a decoded payload."""

@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runtime.sources import PREFIX, BadSettings, EnvironmentSource, SecretFilesSource, TomlSource
+from scorer.heuristic import RULES
+from scorer.schema import SCHEMAS
 from signals.errors import Invalid
 from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
 from signals.signal import STRATEGY_PATTERN
@@ -245,7 +247,7 @@ class Settings(BaseSettings):
             if not STRATEGY_PATTERN.fullmatch(name) or "__" in name:
                 raise ValueError(f"profiles.{name}: a name is of small letters, digits and single underscores")
             try:
-                built[name] = written.over(name, DEFAULT_PROFILES.get(name))
+                built[name] = _readable(written.over(name, DEFAULT_PROFILES.get(name)))
             except (Invalid, ValueError) as error:
                 raise ValueError(f"profiles.{name}: {error}") from error
         return built
@@ -266,6 +268,17 @@ class Settings(BaseSettings):
             shown["postgres"]["url"] = masked(self.postgres.url.get_secret_value())
         profiles = {name: dataclasses.asdict(profile) for name, profile in self.profiles_built().items()}
         return {**shown, "profiles": json.loads(json.dumps(profiles))}
+
+
+def _readable(profile: Profile) -> Profile:
+    """A profile whose rule table and feature schema exist: found out here, not at its first signal."""
+    for field, given, known in (
+        ("heuristic", profile.heuristic, RULES),
+        ("features", profile.features, SCHEMAS),
+    ):
+        if given not in known:
+            raise ValueError(f"{field}: one of {', '.join(sorted(known))}, not {given!r}")
+    return profile
 
 
 # The example file

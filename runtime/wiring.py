@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -30,24 +30,6 @@ if TYPE_CHECKING:
     from runtime.train import Trainer
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the two servers answer."""
-
-    redis_url: str
-    postgres_dsn: str
-
-
-def addresses(settings: Settings) -> Addresses:
-    """The user's own servers where they are named; private ones are started, or found running, for the rest."""
-    redis_url, postgres = settings.redis.url, settings.postgres.url
-    folder = settings.data_dir
-    if redis_url is None:
-        redis_url = embedded.start_valkey(folder, fsync=settings.embedded.fsync).url
-    dsn = embedded.start_postgres(folder).url if postgres is None else postgres.get_secret_value()
-    return Addresses(redis_url, dsn)
-
-
 class Wiring:
     """The parts of one namespace, made when they are first asked for."""
 
@@ -57,18 +39,28 @@ class Wiring:
         self.profiles: dict[str, Profile] = settings.profiles_built()
 
     @cached_property
-    def addresses(self) -> Addresses:
-        """Where the servers answer."""
-        return addresses(self.settings)
+    def redis_url(self) -> str:
+        """Where the live state answers: the user's own server, or a private one that is started or found running."""
+        settings = self.settings
+        if settings.redis.url is not None:
+            return settings.redis.url
+        return embedded.start_valkey(settings.data_dir, fsync=settings.embedded.fsync).url
+
+    @cached_property
+    def postgres_dsn(self) -> str:
+        """Where the record answers. Apart from Redis, so that a halt needs no Postgres."""
+        if self.settings.postgres.url is not None:
+            return self.settings.postgres.url.get_secret_value()
+        return embedded.start_postgres(self.settings.data_dir).url
 
     @cached_property
     def client(self) -> redis.Redis:
         """Our Redis connection."""
-        return connect(self.addresses.redis_url)
+        return connect(self.redis_url)
 
     def queue_connection(self) -> redis.Redis:
         """A connection for RQ: it blocks on the queue, so its reads may take longer than ours."""
-        return connect(self.addresses.redis_url, timeout_s=QUEUE_TIMEOUT_S)
+        return connect(self.redis_url, timeout_s=QUEUE_TIMEOUT_S)
 
     @cached_property
     def store(self) -> RedisStore:
@@ -78,7 +70,7 @@ class Wiring:
     @cached_property
     def record(self) -> Record:
         """The record of facts."""
-        return Record(self.addresses.postgres_dsn, self.namespace)
+        return Record(self.postgres_dsn, self.namespace)
 
     @cached_property
     def service(self) -> Service:
@@ -120,6 +112,7 @@ class Wiring:
         An empty Redis beside a record with facts is a loss, not a beginning: it stays in HALT until it is rebuilt.
         """
         self.record.migrate()
+        self.store.check_server()
         if not self.store.exists():
             if not self.record.is_empty():
                 raise StateMissing("Redis has lost this namespace but Postgres has its record: run `penumbra rebuild`")

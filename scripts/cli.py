@@ -252,34 +252,46 @@ def halt(reason: tuple[str, ...], namespace: str | None) -> None:
     _switch(namespace, Mode.HALT, " ".join(reason) or "by hand")
 
 
+confirm_option = click.option("--confirm", type=int, default=None, help="the generation you have looked at")
+
+
 @main.command("ml-off")
 @click.argument("reason", nargs=-1)
 @namespace_option
-def ml_off(reason: tuple[str, ...], namespace: str | None) -> None:
-    """Let the heuristic alone decide; unclaimed model decisions are revoked."""
+@confirm_option
+def ml_off(reason: tuple[str, ...], namespace: str | None, confirm: int | None) -> None:
+    """Let the heuristic alone decide; unclaimed model decisions are revoked. Out of HALT it takes two steps."""
     from persistence.store import Mode
 
-    _switch(namespace, Mode.ML_OFF, " ".join(reason) or "by hand")
+    _switch_up(namespace, Mode.ML_OFF, "ml-off", " ".join(reason) or "by hand", confirm)
 
 
 @main.command()
 @click.argument("reason", nargs=-1)
 @namespace_option
-@click.option("--confirm", type=int, default=None, help="the generation you have looked at")
+@confirm_option
 def on(reason: tuple[str, ...], namespace: str | None, confirm: int | None) -> None:
     """Let the gate execute again. Riskier, so it takes two steps: look, then confirm what you saw."""
+    from persistence.store import Mode
+
+    _switch_up(namespace, Mode.ON, "on", " ".join(reason) or "by hand", confirm)
+
+
+def _switch_up(namespace: str | None, mode: Mode, command: str, reason: str, confirm: int | None) -> None:
+    """Switch to a mode that may execute: from where less was allowed only after the generation has been looked at."""
     from persistence.store import Mode, StateMissing
 
     current = _wiring(namespace).store.control()
     if current is None:
         raise StateMissing("no control key: create the namespace or rebuild it first")
-    if confirm != current.generation:
+    safer = mode is Mode.ML_OFF and current.mode is not Mode.HALT
+    if not safer and confirm != current.generation:
         click.echo(
             f"mode {current.mode.value} since generation {current.generation}, by {current.actor}: {current.reason}"
         )
-        click.echo(f"To let it execute again: penumbra on --confirm {current.generation}")
+        click.echo(f"To let it execute again: penumbra {command} --confirm {current.generation}")
         sys.exit(EXIT_REFUSED if confirm is not None else 0)
-    _switch(namespace, Mode.ON, " ".join(reason) or "by hand", expected=confirm)
+    _switch(namespace, mode, reason, expected=None if safer else confirm)
 
 
 @main.command()
@@ -399,6 +411,12 @@ def new_config() -> None:
     from runtime.settings import write_example
 
     click.echo(write_example(), nl=False)
+
+
+@main.command()
+def address() -> None:
+    """Print where the live state answers: what an engine connects to."""
+    click.echo(_wiring(None).redis_url)
 
 
 @main.command()

@@ -190,7 +190,7 @@ class _Engine:
         self.profile = profile
         self.console = console
         self.client = Client(
-            wiring.addresses.redis_url,
+            wiring.redis_url,
             namespace=wiring.namespace,
             queue=wiring.settings.queue.name,
             engine="demo",
@@ -352,7 +352,17 @@ def same_story(recorded: list[Trade], replayed: Replayed) -> bool:
 
 def _story(trades: list[Trade]) -> set[tuple[object, ...]]:
     return {
-        (trade.signal_id, trade.kind, trade.outcome, trade.exit_reason, trade.exit_ts, trade.gross_r)
+        (
+            trade.signal_id,
+            trade.kind,
+            trade.outcome,
+            trade.exit_reason,
+            trade.exit_ts,
+            trade.gross_r,
+            str(trade.bucket),
+            trade.score,
+            trade.threshold,
+        )
         for trade in trades
     }
 

@@ -18,6 +18,7 @@ from lab.replay import Learner, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
 from market.reference_strategies import OpenGuard, StrategySettings
 from persistence.memory_store import MemoryStore
+from runtime.follow import VOLATILITY_TIMEFRAMES
 from runtime.settings import Settings
 from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
@@ -112,7 +113,8 @@ def play(
         limits=limits,
         admit=guard.admit if settings.one_open else lambda _signal: True,
         on_end=guard.closed,
-        volatility_timeframes=(settings.timeframe,),
+        # Of no more than live would know: a regime that only a replay can tell would be another gate.
+        volatility_timeframes=tuple(name for name in VOLATILITY_TIMEFRAMES if name == settings.timeframe),
         learner_for=_trainer if learn else None,
     )
     waiting = 0

@@ -22,6 +22,7 @@ from signals.timeframe import timeframe_ms
 BATCH = 500
 BLOCK_MS = 200
 IDLE_SWEEP_S = 1.0
+PRUNE_EVERY_S = 600.0
 TRIM_EVERY = 1_000
 LONGEST_PAUSE_S = 5.0
 BEGINNING = "0-0"
@@ -48,6 +49,7 @@ class FollowLoop:
         self._read: deque[tuple[str, int]] = deque()
         self._since_trim = 0
         self._swept_s = -math.inf
+        self._pruned_s = -math.inf
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Follow until ``stop`` says so; a lost connection is waited out, whatever else goes wrong is loud."""
@@ -78,6 +80,9 @@ class FollowLoop:
         if entries:
             self.feed.mark(self._cursor)
             self._marked = self._cursor
+        if stopwatch() - self._pruned_s >= PRUNE_EVERY_S:
+            self._pruned_s = stopwatch()
+            self.store.prune(self.store.now_ms())
         if not entries and stopwatch() - self._swept_s >= IDLE_SWEEP_S:
             self._swept_s = stopwatch()
             self._tell(self.follower.sweep(self.store.now_ms()))

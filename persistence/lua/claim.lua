@@ -13,8 +13,9 @@ end
 if entry.action ~= 'execute' then
   return { 'CLAIM_NOT_EXECUTE' }
 end
-if entry.claimed_by then
-  return { entry.claimed_by == A.engine and 'CLAIM_GO' or 'CLAIM_TAKEN' }
+-- Another id for the same candle is another order: it never shares a claim, not even its own engine's.
+if entry.claimed_by and (A.alias == '1' or entry.claimed_by ~= A.engine) then
+  return { 'CLAIM_TAKEN' }
 end
 local pos = K['pos_' .. entry.prefix]
 local position = redis.call('HMGET', pos, 'kind', 'status', 'deadline')
@@ -24,6 +25,9 @@ end
 local mode = redis.call('HGET', K.ctl, 'mode')
 if (mode ~= 'ON' and mode ~= 'ML_OFF') or (mode == 'ML_OFF' and entry.ensemble == '1') then
   return { 'CLAIM_REVOKED' }
+end
+if entry.claimed_by then
+  return { 'CLAIM_GO' }
 end
 redis.call('HSET', K.sig, 'claimed_by', A.engine)
 redis.call('HSET', pos, 'claimed_by', A.engine, 'claimed_at', A.now)

@@ -35,6 +35,7 @@ if A.how ~= 'report' then
   stop_following(A.member)
 end
 redis.call('ZREM', K.open, A.member)
+redis.call('ZREM', K.claims, A.sid)
 redis.call('ZADD', K.closed, A.now, A.member)
 if kind == 'executed' then
   free_limits(A.member, A.symbol)

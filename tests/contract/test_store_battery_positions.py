@@ -67,10 +67,39 @@ def test_a_claim_and_what_follows_from_it(backend: Backend, store: Store) -> Non
 def test_a_claim_repeated_is_the_same_go(backend: Backend, store: Store) -> None:
     claimed(store, "a")
     before, facts = state_of(store), backend.facts()
-    store_answers = [store.claim("a", "e1", now_ms=EXPIRES + offset) for offset in (0, 1, DAY)]
-    assert store_answers == [Reason.CLAIM_GO] * 3
+    # A reply that was lost may be asked for again, but only while a first claim would still be let through.
+    answers = [store.claim("a", "e1", now_ms=EXPIRES + offset) for offset in (0, 1, DAY)]
+    assert answers == [Reason.CLAIM_GO, Reason.CLAIM_EXPIRED, Reason.CLAIM_EXPIRED]
     assert store.claim("a", "e2", now_ms=NOW) is Reason.CLAIM_TAKEN
     assert (state_of(store), backend.facts()) == (before, facts)
+
+
+def test_another_id_for_the_same_candle_shares_no_claim(backend: Backend, store: Store) -> None:
+    store.decide(signal("a", bar="x"))
+    assert store.decide(signal("b", bar="x")).status is DecideStatus.DUPLICATE_BAR
+    assert store.claim("a", "e1", now_ms=NOW) is Reason.CLAIM_GO
+    # An engine that restarted and made a new id would otherwise send a second order.
+    assert store.claim("b", "e1", now_ms=NOW) is Reason.CLAIM_TAKEN
+    assert kinds(backend).count("claimed") == 1
+
+
+def test_the_other_id_may_claim_what_nobody_has(store: Store) -> None:
+    store.decide(signal("a", bar="x"))
+    store.decide(signal("b", bar="x"))
+    assert store.claim("b", "e1", now_ms=NOW) is Reason.CLAIM_GO
+    assert store.claim("a", "e2", now_ms=NOW) is Reason.CLAIM_TAKEN
+
+
+def test_a_lapse_whose_close_was_lost_comes_again(store: Store) -> None:
+    store.decide(signal("a"))
+    position = held(store, "a")
+    store.touch(position, position.track, NOW, now_ms=NOW, result='{"over":1}')
+    assert store.lapse("a", now_ms=EXPIRES + 1)
+    # Killed here: the simulation is over and only this list still knows that nobody has closed it.
+    assert list(store.overdue_claims(EXPIRES + 1)) == ["a"]
+    assert store.lapse("a", now_ms=EXPIRES + 2)
+    store.close(ending(held(store, "a")))
+    assert (list(store.overdue_claims(EXPIRES + DAY)), held(store, "a").open) == ([], False)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def wiring(
 
 @pytest.fixture
 def engine(wiring: Wiring) -> Client:
-    return Client(wiring.addresses.redis_url, namespace=wiring.namespace, engine="test", profiles=wiring.profiles)
+    return Client(wiring.redis_url, namespace=wiring.namespace, engine="test", profiles=wiring.profiles)
 
 
 def payload(name: str, *, good: bool = True, ts: int = START_MS + STEP_MS, **changes: object) -> dict[str, object]:
@@ -102,7 +102,7 @@ def test_a_plain_producer_gets_an_answer(
     wiring: Wiring, engine: Client, tmp_path: Path, producer_connection: str
 ) -> None:
     # Only what RQ's own documentation tells a producer, on a connection that decodes and on one that does not.
-    connection = redis.Redis.from_url(wiring.addresses.redis_url, decode_responses=False)
+    connection = redis.Redis.from_url(wiring.redis_url, decode_responses=False)
     queue = Queue(f"{wiring.namespace}.signals", connection=connection, serializer=JSONSerializer)
     engine.candle("BTCUSDT", "5m", candle(0))
     job = queue.enqueue("worker.jobs.process_signal", payload(f"plain-{producer_connection}"))
@@ -119,7 +119,7 @@ def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
 ) -> None:
     queue = Queue(
         f"{wiring.namespace}.signals",
-        connection=redis.Redis.from_url(wiring.addresses.redis_url),
+        connection=redis.Redis.from_url(wiring.redis_url),
         serializer=JSONSerializer,
     )
     with Processes(tmp_path / "logs", {}) as processes:
@@ -193,6 +193,14 @@ def test_the_operators_switch_and_a_rebuild(wiring: Wiring, engine: Client) -> N
     active = json.loads(penumbra("state", "phantom:active").output)
     assert [row["id"] for row in active["BTCUSDT"] if not row["was_executed"]] == ["during", "still"]
 
+    # Out of HALT also the heuristic's mode takes two steps; into it, or from ON, one.
+    assert penumbra("ml-off").exit_code == 0
+    assert "HALT" in penumbra("halt").output
+    assert "--confirm 5" in penumbra("ml-off").output
+    assert service.judge(payload("held"))["action"] == "phantom"
+    assert "ON" in penumbra("on", "--confirm", "5").output
+    assert penumbra("address").output.strip() == wiring.redis_url
+
     drained = CliRunner()
     with Processes(Path("logs"), {}) as processes:
         processes.start("relay", ["relay"])
@@ -215,3 +223,47 @@ def test_the_operators_switch_and_a_rebuild(wiring: Wiring, engine: Client) -> N
     second = service.judge(payload("second", ts=START_MS + 3 * STEP_MS))
     assert second["action"] == "phantom"
     assert service.judge(payload("before"))["action"] == "execute", "the first answer outlives a rebuild"
+
+
+def test_a_halt_needs_no_postgres(wiring: Wiring, engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.candle("BTCUSDT", "5m", candle(0))
+    monkeypatch.setenv("PENUMBRA_POSTGRES_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    assert "HALT" in penumbra("halt").output
+    assert wiring.service.judge(payload("a"))["action"] == "phantom"
+
+
+def test_a_close_is_reported_under_either_id(wiring: Wiring, engine: Client) -> None:
+    engine.candle("BTCUSDT", "5m", candle(0))
+    first = wiring.service.judge(payload("a", timeframe="1h"))
+    again = wiring.service.judge(payload("b", timeframe="60m"))
+    assert (again["action"], again["position_id"]) == (first["action"], "a")
+    assert engine.claim("b") is Reason.CLAIM_GO
+    assert engine.report_close("b", price=104.0, ts=START_MS + 2 * STEP_MS, reason="tp").accepted
+
+
+@pytest.mark.parametrize(("setting", "value"), [("appendonly", "no"), ("maxmemory-policy", "allkeys-lru")])
+def test_a_forgetful_server_is_refused(wiring: Wiring, setting: str, value: str) -> None:
+    kept = str(wiring.client.config_get(setting)[setting])
+    try:
+        wiring.client.config_set(setting, value)
+        refused = CliRunner().invoke(main, ["migrate"])
+        assert refused.exit_code == 2
+        assert setting.split("-", maxsplit=1)[0] in refused.output.replace("evict", "maxmemory")
+    finally:
+        wiring.client.config_set(setting, kept)
+
+
+def test_a_close_pays_the_costs_of_its_decision(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENUMBRA_PROFILES__TREND__COSTS_BPS", "10")
+    costly = Wiring(Settings.load())
+    stranger = Client(wiring.redis_url, namespace=wiring.namespace, engine="test")
+    stranger.candle("BTCUSDT", "5m", candle(0))
+    costly.service.judge(payload("a"))
+    stranger.claim("a")
+    stranger.report_close("a", price=104.0, ts=START_MS + 2 * STEP_MS, reason="tp")
+    position = wiring.store.position("a")
+    assert position is not None
+    assert position.result is not None
+    # 4 of price on a risk of 2, less 10 basis points of 100 on that risk.
+    assert json.loads(position.result)["net_r"] == pytest.approx(2.0 - 0.05)
+    costly.close()

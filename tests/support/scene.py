@@ -79,7 +79,7 @@ class Scene:
         self.judge = Judge(self.store, self.profiles, watch=lambda: next(ticks) / 1_000)
         self.following = {"volatility_timeframes": ()} | following
         self.follower = self.new_follower()
-        self.reports = Reports(self.store, self.profiles)
+        self.reports = Reports(self.store)
 
     def new_follower(self) -> Follower:
         """A follower that knows only the store, as after a restart."""

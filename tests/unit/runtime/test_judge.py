@@ -394,7 +394,8 @@ def test_a_halt_between_the_answer_and_the_claim_revokes_it(scene: Scene) -> Non
     assert service.claim("a", "engine") is Reason.CLAIM_GO
     service.set_mode(Mode.HALT, actor="op", reason="test")
     assert service.claim("b", "engine") is Reason.CLAIM_REVOKED
-    assert service.claim("a", "engine") is Reason.CLAIM_GO  # what was given stays given
+    # Asked again after the halt, also what was given is refused: nothing new may leave now.
+    assert service.claim("a", "engine") is Reason.CLAIM_REVOKED
     assert service.claim("a", "another") is Reason.CLAIM_TAKEN
 
 

@@ -276,3 +276,13 @@ def test_the_example_is_current_and_shows_the_defaults() -> None:
     assert uncommented.profiles_built() == DEFAULT_PROFILES
     for name in ("data_dir", "namespace", "embedded", "queue", "relay", "follow", "log"):
         assert getattr(uncommented, name) == getattr(defaults, name)
+
+
+def test_a_profile_of_ones_own_borrows_rules_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"timeout_hours": 2, "tp1_r": 1.0}
+    with pytest.raises(BadSettings, match="heuristic: one of range, scalp, trend"):
+        Settings.load(profiles={"other": own})
+    with pytest.raises(BadSettings, match="features: one of"):
+        Settings.load(profiles={"other": own | {"heuristic": "trend"}})
+    built = Settings.load(profiles={"other": own | {"heuristic": "trend", "features": "trend"}}).profile("other")
+    assert (built.heuristic, built.features) == ("trend", "trend")
