@@ -326,12 +326,6 @@ def test_a_lapsed_execute_takes_no_report() -> None:
     assert scene.position().open
 
 
-def test_reports_for_a_profile_that_has_gone_are_still_taken(scene: Scene) -> None:
-    scene.reports.profiles.clear()
-    assert close(scene, 103.0, "manual").reason is ACCEPTED
-    assert scene.result()["net_r"] == 1.5
-
-
 def test_the_answer_to_a_report_can_be_sent_on() -> None:
     scene = Scene()
     scene.ask(payload())
