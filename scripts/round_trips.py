@@ -19,6 +19,7 @@ from persistence.store import ClockKind
 from runtime import embedded
 from runtime.follow import Follower
 from runtime.service import Service
+from runtime.shelf import Shelf
 from signals.candle import Candle
 from signals.profile import DEFAULT_PROFILES
 
@@ -42,7 +43,9 @@ def measure(redis_url: str) -> list[Cost]:
     client = connect(redis_url)
     store = RedisStore(client, "roundtrips")
     store.create(ClockKind.DATA, now_ms=0)
-    service, follower = Service(store, DEFAULT_PROFILES), Follower(store, DEFAULT_PROFILES)
+    # As a worker serves: with a shelf, though nothing lies on it yet.
+    service = Service(store, DEFAULT_PROFILES, shelf=Shelf(store, None))
+    follower = Follower(store, DEFAULT_PROFILES)
     for index in range(3):
         _feed(store, follower, index, high=100.4)
     service.judge(_signal("warm", score_high=True))
