@@ -77,7 +77,7 @@ class Replay:
     """One run over history.
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
-    side); ``on_end`` is told when a position of it ends; ``on_answer`` and ``on_trade`` let a caller watch.
+    side); ``on_end`` is told when a position of it ends; ``on_answer`` lets a caller watch.
     """
 
     def __init__(

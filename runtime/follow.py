@@ -25,6 +25,7 @@ from phantom.advance import abandon, advance, overdue
 from phantom.position import NO_DATA_AFTER_MS, Closed, Outcome, Position
 from phantom.record import closed_from, closed_record, position_from, terms_from, track_record
 from phantom.sequence import CandleSequence
+from runtime.crowd import CrowdWatch
 from signals.candle import Candle
 from signals.parse import canonical_json
 from signals.profile import Kind, Profile
@@ -94,6 +95,7 @@ class Follower:
         self._series: dict[tuple[str, int], _Series] = {}
         self._finer: dict[tuple[str, int], deque[Candle]] = {}
         self._books: dict[str, dict[str, _Followed]] = {}
+        self._crowd = CrowdWatch()
         self._loaded_seq: dict[str, int] = {}
         self._volatility: dict[str, dict[str, tuple[CandleAggregator, WilderAtr]]] = {}
         self._swept_ms = -SWEEP_EVERY_MS
@@ -201,6 +203,8 @@ class Follower:
                     break
             # Only now: a position whose catching up broke off is read and caught up again.
             self._loaded_seq[symbol] = max(self._loaded_seq.get(symbol, 0), stored.seq)
+        book = self._books.get(symbol, {})
+        self._crowd.see(symbol, sum(followed.stored.kind is Kind.PHANTOM for followed in book.values()))
 
     def _step(self, symbol: str, followed: _Followed, candle: Candle, now_ms: int) -> None:
         before = followed.position

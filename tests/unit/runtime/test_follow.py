@@ -688,3 +688,16 @@ def test_the_longest_tracking_candle() -> None:
     store = MemoryStore()
     profiles = {"a": replace(FREE, name="a"), "b": replace(FREE, name="b", tracking_timeframe="1h")}
     assert Follower(store, profiles).longest_step_ms == HOUR
+
+
+def test_a_crowd_of_phantoms_is_said_once_at_each_level(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(replace(FREE, max_age_ms=HOUR))
+    steps: list[tuple[int, list[str]]] = [(50, []), (51, ["WARNING"]), (60, []), (101, ["CRITICAL"]), (102, [])]
+    opened = 0
+    for place, (wanted, said) in enumerate(steps):
+        while opened < wanted:
+            scene.open(f"s{opened}", good=False)
+            opened += 1
+        caplog.clear()
+        scene.feed([bar(place, NOTHING)])
+        assert [record.levelname for record in caplog.records if record.name == "runtime.crowd"] == said
