@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runtime.secrecy import MASK, masked, password_of, spellings
 from runtime.sources import PREFIX, BadSettings, EnvironmentSource, SecretFilesSource, TomlSource
 from scorer.heuristic import RULES
 from scorer.schema import SCHEMAS
@@ -30,14 +30,7 @@ from signals.errors import Invalid
 from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
 from signals.signal import STRATEGY_PATTERN
 
-MASK = "***"
-_URL_USER = re.compile(r"(?<=://)([^:@/]*):.*(?=@)")
-_PASSWORD = re.compile(r"(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)")
-
-
-def masked(address: str) -> str:
-    """Hide the password of a URL or of a ``name=value`` connection string."""
-    return _PASSWORD.sub(rf"\1{MASK}", _URL_USER.sub(rf"\1:{MASK}", address))
+__all__ = ["MASK", "Settings", "masked", "write_example"]
 
 
 def _word_to_none(value: object) -> object:
@@ -197,6 +190,9 @@ class Settings(BaseSettings):
     signing_key: Annotated[SecretStr | None, OrNone] = Field(
         default=None, description="signs bundles; needed with servers of your own, else kept in data_dir"
     )
+    retired_signing_keys: Annotated[SecretStr | None, OrNone] = Field(
+        default=None, description="former signing keys, separated by commas: their bundles are served, none is signed"
+    )
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
@@ -258,6 +254,27 @@ class Settings(BaseSettings):
         if name not in built:
             raise BadSettings(f"there is no profile {name}; there are {', '.join(sorted(built))}")
         return built[name]
+
+    @property
+    def own_servers(self) -> bool:
+        """Whether the user named a server: then other people may reach it, and other machines share its secrets."""
+        return self.redis.url is not None or self.postgres.url is not None
+
+    def retired_keys(self) -> tuple[str, ...]:
+        """Former signing keys, newest first."""
+        told = "" if self.retired_signing_keys is None else self.retired_signing_keys.get_secret_value()
+        return tuple(filter(None, (key.strip() for key in told.split(","))))
+
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must not be shown, in each form it may turn up in."""
+        addresses = [url for url in (self.redis.url, self.postgres_url()) if url is not None]
+        passwords = [password_of(address) for address in addresses]
+        keys = [] if self.signing_key is None else [self.signing_key.get_secret_value()]
+        return spellings(*passwords, *keys, *self.retired_keys())
+
+    def postgres_url(self) -> str | None:
+        """Where the record answers, with its password, if the user named a server."""
+        return None if self.postgres.url is None else self.postgres.url.get_secret_value()
 
     def redacted(self) -> dict[str, Any]:
         """Everything in force as JSON-able values, without passwords."""

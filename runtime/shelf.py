@@ -45,9 +45,9 @@ NOTHING = Served(None, None, None)
 class Shelf:
     """The bundles of one namespace. One decision takes one ``Served`` and never sees half of a swap."""
 
-    def __init__(self, store: Store, key: bytes | None) -> None:
+    def __init__(self, store: Store, keys: bytes | tuple[bytes, ...] | None) -> None:
         self._store = store
-        self._key = key
+        self._keys = keys or ()
         self._known: dict[tuple[str, str], Shelved | str] = {}
 
     def serve(self, profile: Profile, training: Training) -> Served:
@@ -75,13 +75,13 @@ class Shelf:
         schema = SCHEMAS.get(profile.features)
         if schema is None:
             return f"no feature schema {profile.features!r}"
-        if self._key is None:
+        if not self._keys:
             return "no signing key to verify it with"
         data = self._store.bundle(address)
         if data is None:
             return "its bytes are not in Redis"
         try:
-            bundle = unpack(data, self._key, strategy=profile.name, schema_hash=schema.hash)
+            bundle = unpack(data, self._keys, strategy=profile.name, schema_hash=schema.hash)
             book = ThresholdBook.from_json(bundle.parts.thresholds)
         except (BundleRefused, Invalid, ValueError) as error:
             return str(error)

@@ -8,24 +8,62 @@ import tempfile
 from pathlib import Path
 
 from runtime.chance import secret_bytes
+from runtime.secrecy import KEY_CHARACTERS, is_local, names_credentials, open_to_others, password_of, weakness
 from runtime.settings import Settings
 from signals.errors import Permanent
 
 KEY_BYTES = 32
 FILE_NAME = "signing.key"
+MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_hex(24))"'
+
+
+def signing_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The key in force and then those it replaced; raises ``Permanent`` with what to set when there is none."""
+    return (signing_key(settings), *(_strong("retired_signing_keys", key) for key in settings.retired_keys()))
 
 
 def signing_key(settings: Settings) -> bytes:
     """The key in force; raises ``Permanent`` with what to set when there is none."""
     if settings.signing_key is not None:
-        key = settings.signing_key.get_secret_value().encode()
-        if len(key) < KEY_BYTES:
-            raise Permanent(f"signing_key needs at least {KEY_BYTES} bytes, it has {len(key)}")
-        return key
-    if settings.redis.url is not None or settings.postgres.url is not None:
+        return _strong("signing_key", settings.signing_key.get_secret_value())
+    if settings.own_servers:
         # Several machines may serve: a key made on one of them would be refused by the others.
-        raise Permanent("with servers of your own set PENUMBRA_SIGNING_KEY (32 bytes or more), or its secret file")
+        raise Permanent("with servers of your own set PENUMBRA_SIGNING_KEY (32 characters or more), or its secret file")
     return _kept(settings.data_dir / FILE_NAME)
+
+
+def check_secrets(settings: Settings) -> None:
+    """Refuse to start against servers of the user's own with a password or a key that others know or can guess."""
+    if not settings.own_servers:
+        return
+    faults = [
+        _fault_of(name, address)
+        for name, address in (("redis.url", settings.redis.url), ("postgres.url", settings.postgres_url()))
+    ]
+    keys = [("signing_key", key.get_secret_value()) for key in (settings.signing_key,) if key is not None]
+    keys += [("retired_signing_keys", key) for key in settings.retired_keys()]
+    found = [*filter(None, faults), *(f"{name} {why}" for name, key in keys if (why := weakness(key, KEY_CHARACTERS)))]
+    if found:
+        raise Permanent(f"{'; '.join(found)}. To make a secret: {MAKE_ONE}")
+
+
+def _fault_of(name: str, address: str | None) -> str | None:
+    """What is wrong with the password of an address; a unix socket is guarded by the permissions of its folder."""
+    if address is None or is_local(address):
+        return None
+    password = password_of(address)
+    if password is None:
+        # Postgres may be told it otherwise: then libpq reads it, and a file it reads must be private by its own rule.
+        return None if names_credentials(address) else f"{name} has no password"
+    why = weakness(password)
+    return None if why is None else f"the password in {name} {why}"
+
+
+def _strong(name: str, key: str) -> bytes:
+    why = weakness(key, KEY_CHARACTERS)
+    if why is not None:
+        raise Permanent(f"{name} {why}. To make one: {MAKE_ONE}")
+    return key.encode()
 
 
 def _kept(path: Path) -> bytes:
@@ -42,7 +80,7 @@ def _kept(path: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    if path.stat().st_mode & 0o077:
+    if open_to_others(path):
         raise Permanent(f"{path} can be read by others: chmod 600 it, or remove it to have bundles signed anew")
     key = path.read_bytes()
     if len(key) != KEY_BYTES:

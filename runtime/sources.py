@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from runtime.secrecy import holds_secret, open_to_others
 from signals.errors import Permanent
 
 PREFIX = "PENUMBRA_"
@@ -26,6 +27,8 @@ PLAIN_NAMES: Mapping[tuple[str, ...], str] = {
     ("redis", "url"): "PENUMBRA_REDIS_URL",
     ("postgres", "url"): "PENUMBRA_POSTGRES_URL",
 }
+SECRET_PATHS = frozenset({("signing_key",), ("retired_signing_keys",), ("redis", "url"), ("postgres", "url")})
+"""Values that are secrets; of an address only its password is one."""
 ANY = "*"
 
 
@@ -138,6 +141,16 @@ def _tree_of(source: str, values: Mapping[str, str], names: Names) -> dict[str, 
     return tree
 
 
+def _refuse_open(path: Path, tree: Mapping[str, Any]) -> None:
+    """Raise for a file that holds a secret and can be read by others: what they know is no secret any more."""
+    name = holds_secret(tree, SECRET_PATHS)
+    if name is not None and open_to_others(path):
+        raise BadSettings(
+            f"{path} holds {name} and can be read by others: chmod 600 it (a mounted secret: mode 0400, owned by the "
+            "user Penumbra runs as)"
+        )
+
+
 class _Source(PydanticBaseSettingsSource):
     """A source that reads everything at once."""
 
@@ -173,6 +186,11 @@ class SecretFilesSource(_Source):
             values = {path.name: path.read_text(encoding="utf-8").strip() for path in files}
         except (OSError, UnicodeDecodeError) as error:
             raise BadSettings(f"{SECRETS_VARIABLE}: {folder} cannot be read ({error})") from error
+        try:
+            for path in files:
+                _refuse_open(path, _tree_of(f"secret files in {folder}", {path.name: values[path.name]}, self.names))
+        except OSError as error:
+            raise BadSettings(f"{SECRETS_VARIABLE}: {folder} cannot be read ({error})") from error
         return _tree_of(f"secret files in {folder}", values, self.names)
 
 
@@ -192,4 +210,5 @@ class TomlSource(_Source):
         paths = list(self.names.paths())
         known = sorted({".".join(path[:length]) for path in paths for length in range(1, len(path) + 1)})
         _refuse(str(path), [(".".join(unknown), known) for unknown in self.names.unknown(tree)])
+        _refuse_open(path, tree)
         return tree

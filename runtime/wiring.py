@@ -15,10 +15,11 @@ from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, StateMissing
 from runtime import embedded
 from runtime.follow import Follower
+from runtime.secrecy import is_local
 from runtime.service import Service
 from runtime.settings import Settings
 from runtime.shelf import Shelf
-from runtime.signing import signing_key
+from runtime.signing import check_secrets, signing_key, signing_keys
 from signals.errors import Permanent
 from signals.parse import canonical_json
 from signals.profile import Profile
@@ -75,15 +76,21 @@ class Wiring:
     @cached_property
     def service(self) -> Service:
         """The use cases."""
-        return Service(self.store, self.profiles, shelf=Shelf(self.store, self._serving_key()))
+        return Service(self.store, self.profiles, shelf=Shelf(self.store, self._serving_keys()))
 
-    def _serving_key(self) -> bytes | None:
-        """The key bundles are verified with; without one the gate still answers, and a model in force is at fault."""
+    def _serving_keys(self) -> tuple[bytes, ...]:
+        """The keys bundles are verified with; without one the gate still answers, and a model in force is at fault."""
         try:
-            return signing_key(self.settings)
+            return signing_keys(self.settings)
         except Permanent as error:
             log.warning("no bundle will be served: %s", error)
-            return None
+            return ()
+
+    def require_keys(self) -> None:
+        """Refuse to serve bundles from servers that others reach without a key to verify them with."""
+        settings = self.settings
+        if any(not is_local(url) for url in (settings.redis.url, settings.postgres_url()) if url is not None):
+            signing_keys(settings)
 
     def close(self) -> None:
         """Give back the connections that were opened."""
@@ -110,7 +117,9 @@ class Wiring:
         """Create the namespace where there has never been one, and register its profiles.
 
         An empty Redis beside a record with facts is a loss, not a beginning: it stays in HALT until it is rebuilt.
+        Here and not earlier secrets are judged: whoever wants to halt must not be told to choose a better password.
         """
+        check_secrets(self.settings)
         self.record.migrate()
         self.store.check_server()
         if not self.store.exists():

@@ -234,21 +234,21 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
     return seal(manifest, _arrays_of(parts), key)
 
 
-def unpack(data: bytes, key: bytes, *, strategy: str, schema_hash: str) -> Bundle:
+def unpack(data: bytes, keys: bytes | tuple[bytes, ...], *, strategy: str, schema_hash: str) -> Bundle:
     """Verify and read a bundle for one strategy and one schema.
 
     Parameters
     ----------
     data : bytes, as ``pack`` wrote them
-    key : bytes, at least 32
+    keys : bytes or tuple of them, at least 32 each; one of them signed it
     strategy, schema_hash : who asks, and what the vectors it will send are read by
 
     Raises
     ------
     BundleRefused : with a stable code; the caller keeps the bundle it has
-    ValueError : if the key is short
+    ValueError : if a key is short
     """
-    manifest, arrays = unseal(data, key)
+    manifest, arrays = unseal(data, keys)
     try:
         signed_for, signed_schema = str(manifest["strategy"]), str(manifest["schema"]["hash"])
     except (KeyError, TypeError) as error:

@@ -1,7 +1,8 @@
 """A signed file of JSON and arrays that holds data only: nothing in it can run, nothing is read before it is verified.
 
 Layout, little-endian: magic (8) · version u16 · reserved u16 · manifest length u32 · arrays length u64 · manifest
-(canonical JSON) · arrays (raw, each at a multiple of 8) · HMAC-SHA256 (32) over everything before it.
+(canonical JSON) · arrays (raw, each at a multiple of 8) · key id (8) · HMAC-SHA256 (32) over everything before it.
+The key id tells which key signed, so that a rotated key is recognised; it proves nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from signals.parse import canonical_json
 AnyArray = npt.NDArray[np.float64] | npt.NDArray[np.int32]
 
 MAGIC: Final = b"PNMBNDL\x00"
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 MAX_ARRAYS: Final = 64
 MIN_KEY_BYTES: Final = 32
+ID_BYTES: Final = 8
 TAG_BYTES: Final = 32
 _HEADER: Final = struct.Struct("<8sHHIQ")
-_DOMAIN: Final = b"penumbra|bundle|v1"
+_DOMAIN: Final = b"penumbra|bundle|v2"
+_ID_DOMAIN: Final = b"penumbra|bundle|key id"
 _ALIGN: Final = 8
 _TYPES: Final[Mapping[str, npt.DTypeLike]] = {"<i4": np.dtype("<i4"), "<f8": np.dtype("<f8")}
 _INDEX: Final = "arrays"
@@ -102,32 +105,49 @@ def seal(manifest: Mapping[str, object], arrays: Mapping[str, AnyArray], key: by
     text += b" " * (-(_HEADER.size + len(text)) % _ALIGN)
     if len(index) > MAX_ARRAYS or len(text) > MAX_MANIFEST_BYTES or len(text) + len(body) > MAX_BYTES // 2:
         raise ValueError("a bundle beyond its size limits")
-    signed = _HEADER.pack(MAGIC, VERSION, 0, len(text), len(body)) + text + bytes(body)
+    signed = _HEADER.pack(MAGIC, VERSION, 0, len(text), len(body)) + text + bytes(body) + _id(key)
     return signed + _tag(signed, key)
 
 
-def unseal(data: bytes, key: bytes) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+def key_id(key: bytes) -> str:
+    """The name of a signing key: hex, tells nothing about the key.
+
+    Parameters
+    ----------
+    key : bytes, at least 32
+
+    Raises
+    ------
+    ValueError : if the key is short
+    """
+    return _id(key).hex()
+
+
+def unseal(data: bytes, keys: bytes | tuple[bytes, ...]) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     """Verify, then read. Arrays are read-only views of ``data``.
 
     Parameters
     ----------
     data : bytes, as ``seal`` wrote them
-    key : bytes, the one it was sealed with
+    keys : bytes or tuple of them, one of which it was sealed with
 
     Raises
     ------
     BundleRefused : CORRUPT, VERSION, UNSIGNED or SIGNATURE
-    ValueError : if the key is short
+    ValueError : if a key is short
     """
     manifest_bytes, array_bytes = _lengths(data)
     end = _HEADER.size + manifest_bytes + array_bytes
-    tag = data[end:]
-    if len(tag) == 0 or (len(tag) == TAG_BYTES and tag == bytes(TAG_BYTES)):
+    signer, tag = data[end : end + ID_BYTES], data[end + ID_BYTES :]
+    if len(data) in (end, end + ID_BYTES) or tag == bytes(TAG_BYTES):
         raise BundleRefused(BundleFault.UNSIGNED)
     if len(tag) != TAG_BYTES:
         raise BundleRefused(BundleFault.CORRUPT, f"{len(data)} bytes do not fit the header")
+    known = {_id(key): key for key in ((keys,) if isinstance(keys, bytes) else keys)}
+    if signer not in known:
+        raise BundleRefused(BundleFault.SIGNATURE, f"signed with key {signer.hex()}, known here: {_listed(known)}")
     # Nothing of the content is looked at before this line.
-    if not hmac.compare_digest(tag, _tag(data[:end], key)):
+    if not hmac.compare_digest(tag, _tag(data[: end + ID_BYTES], known[signer])):
         raise BundleRefused(BundleFault.SIGNATURE)
     text = data[_HEADER.size : _HEADER.size + manifest_bytes]
     try:
@@ -157,11 +177,22 @@ def _lengths(data: bytes) -> tuple[int, int]:
 
 
 def _tag(signed: bytes, key: bytes) -> bytes:
+    return hmac.digest(_own(key, _DOMAIN), signed, "sha256")
+
+
+def _id(key: bytes) -> bytes:
+    return _own(key, _ID_DOMAIN)[:ID_BYTES]
+
+
+def _own(key: bytes, domain: bytes) -> bytes:
+    """A key of its own for one purpose: what is made with the same secret for another one can never pass here."""
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"a signing key has at least {MIN_KEY_BYTES} bytes")
-    # A key of its own for this purpose: a tag made with the same secret elsewhere can never pass here.
-    own = hmac.digest(key, _DOMAIN, "sha256")
-    return hmac.digest(own, signed, "sha256")
+    return hmac.digest(key, domain, "sha256")
+
+
+def _listed(known: Mapping[bytes, bytes]) -> str:
+    return ", ".join(signer.hex() for signer in known) or "none"
 
 
 def _arrays(index: object, body: memoryview) -> dict[str, AnyArray]:

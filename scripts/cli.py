@@ -27,7 +27,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PenumbraError as error:
-            click.secho(f"penumbra: {error}", fg="red", err=True)
+            from runtime.secrecy import hidden
+
+            # The words of a driver may repeat the address they could not use.
+            click.secho(f"penumbra: {hidden(str(error), ctx.obj or ())}", fg="red", err=True)
             sys.exit(EXIT_REFUSED)
 
 
@@ -43,7 +46,9 @@ def _wiring(namespace: str | None) -> Wiring:
     from runtime.wiring import Wiring
 
     settings = Settings.load()
-    configure(settings.log.level, as_json=settings.log.as_json)
+    secrets = settings.secrets()
+    click.get_current_context().find_root().obj = secrets
+    configure(settings.log.level, as_json=settings.log.as_json, secrets=secrets)
     wiring = Wiring(settings, namespace=namespace)
     click.get_current_context().call_on_close(wiring.close)
     return wiring
@@ -154,6 +159,7 @@ def worker(namespace: str | None, burst: bool) -> None:
     from worker.queue import GateWorker
 
     wiring = _wiring(namespace)
+    wiring.require_keys()
     wiring.ensure_namespace()
     queue = wiring.settings.queue
     gate = GateWorker(

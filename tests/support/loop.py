@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from signals.profile import Clamping, Limits
 
 STEP_MS = 300_000
 START_MS = 1_704_067_200_000
-KEY = b"k" * 32
+KEY = hashlib.sha256(b"what the tests sign with").hexdigest().encode()
 UNLIMITED = Limits(open_positions=0, per_symbol=0, executes_per_minute=0, daily_loss_r=0, daily_loss_money=0)
 PROFILE = replace(SCALP_PROFILE, limits=UNLIMITED, clamp=Clamping.OPEN)
 PROFILES = {"scalp": PROFILE}

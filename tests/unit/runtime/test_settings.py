@@ -27,13 +27,17 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def toml(text: str) -> None:
-    Path("penumbra.toml").write_text(text)
+    path = Path("penumbra.toml")
+    path.write_text(text)
+    path.chmod(0o600)
 
 
 def secrets(monkeypatch: pytest.MonkeyPatch, **files: str) -> None:
     Path("secrets").mkdir(exist_ok=True)
     for name, text in files.items():
-        (Path("secrets") / name).write_text(text)
+        path = Path("secrets") / name
+        path.write_text(text)
+        path.chmod(0o600)
     monkeypatch.setenv("PENUMBRA_SECRETS_DIR", "secrets")
 
 

@@ -32,6 +32,7 @@ from scorer.bundle import (
     unpack,
 )
 from scorer.calibration import Beta, Isotonic
+from scorer.container import key_id
 from scorer.schema import SCALP, Schema
 from tests.support.lessons import KEY, OTHER_KEY, SMALL, lessons
 
@@ -56,7 +57,9 @@ def data(parts: BundleParts) -> bytes:
     return pack(parts, KEY)
 
 
-def opened(data: bytes, key: bytes = KEY, strategy: str = "scalp", schema_hash: str = SCALP.hash) -> Bundle:
+def opened(
+    data: bytes, key: bytes | tuple[bytes, ...] = KEY, strategy: str = "scalp", schema_hash: str = SCALP.hash
+) -> Bundle:
     return unpack(data, key, strategy=strategy, schema_hash=schema_hash)
 
 
@@ -75,9 +78,10 @@ def resealed(data: bytes, change: Callable[[dict[str, Any], dict[str, Any]], obj
     return container.seal(manifest, loose, KEY)
 
 
-def signed(manifest: bytes, body: bytes = b"", *, version: int = 1, reserved: int = 0) -> bytes:
+def signed(manifest: bytes, body: bytes = b"", *, version: int = 2, reserved: int = 0) -> bytes:
     head = HEADER.pack(container.MAGIC, version, reserved, len(manifest), len(body)) + manifest + body
-    return head + hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v1", "sha256"), head, "sha256")
+    head += bytes.fromhex(key_id(KEY))
+    return head + hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v2", "sha256"), head, "sha256")
 
 
 # --- what comes back
@@ -212,17 +216,37 @@ def test_truncation_and_additions_are_refused(data: bytes) -> None:
 
 
 def test_an_unsigned_bundle_is_refused(data: bytes) -> None:
+    assert refused(data[:-40]) is BundleFault.UNSIGNED
     assert refused(data[:-32]) is BundleFault.UNSIGNED
     assert refused(data[:-32] + bytes(32)) is BundleFault.UNSIGNED
 
 
-def test_another_key_is_refused(data: bytes) -> None:
+def test_another_key_is_refused_and_named(data: bytes) -> None:
     assert refused(data, key=OTHER_KEY) is BundleFault.SIGNATURE
+    with pytest.raises(BundleRefused, match=f"signed with key {key_id(KEY)}, known here: {key_id(OTHER_KEY)}"):
+        opened(data, key=OTHER_KEY)
+    assert key_id(KEY) != key_id(OTHER_KEY)
+    assert not {key_id(KEY)[:8], key_id(OTHER_KEY)[:8]} & {KEY.hex()[:8], OTHER_KEY.hex()[:8]}
+
+
+def test_after_a_rotation_old_bundles_are_served_and_new_ones_signed_anew(parts: BundleParts, data: bytes) -> None:
+    rotated = pack(parts, OTHER_KEY)
+    for bundle in (data, rotated):
+        assert unpack(bundle, (OTHER_KEY, KEY), strategy="scalp", schema_hash=SCALP.hash).parts.strategy == "scalp"
+    assert refused(data, key=(OTHER_KEY,)) is BundleFault.SIGNATURE
+    assert refused(data, key=()) is BundleFault.SIGNATURE
+
+
+def test_naming_a_known_key_is_not_signing_with_it(data: bytes) -> None:
+    content = data[:-40] + bytes.fromhex(key_id(OTHER_KEY))
+    assert refused(content + data[-32:], key=(OTHER_KEY, KEY)) is BundleFault.SIGNATURE
+    forged = hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v2", "sha256"), content, "sha256")
+    assert refused(content + forged, key=(OTHER_KEY, KEY)) is BundleFault.SIGNATURE
 
 
 def test_a_tag_made_with_the_same_key_for_another_purpose_is_refused(data: bytes) -> None:
     content = data[:-32]
-    right = hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v1", "sha256"), content, "sha256")
+    right = hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v2", "sha256"), content, "sha256")
     assert content + right == data
     assert refused(content + hmac.digest(KEY, content, "sha256")) is BundleFault.SIGNATURE
     other = hmac.digest(hmac.digest(KEY, b"penumbra|claim|v1", "sha256"), content, "sha256")
@@ -252,7 +276,7 @@ def test_another_schema_is_refused(data: bytes) -> None:
     assert refused(data, schema_hash=replace(SCALP, version=2).hash) is BundleFault.SCHEMA
 
 
-@pytest.mark.parametrize("version", [0, 2, 65_535])
+@pytest.mark.parametrize("version", [0, 1, 65_535])
 def test_another_format_version_is_refused(data: bytes, version: int) -> None:
     head = bytearray(data)
     struct.pack_into("<H", head, 8, version)
