@@ -9,6 +9,7 @@ FROM python:3.13-slim
 # A user with a name: the private Postgres of `penumbra demo` asks for it.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin penumbra \
  && install -d -o penumbra -g penumbra -m 0700 /data \
+ && install -d -o penumbra -g penumbra -m 0750 /access \
  && python -m pip uninstall --yes --quiet --root-user-action ignore pip
 COPY --from=packages /opt/penumbra /opt/penumbra
 COPY . /app
@@ -22,7 +23,10 @@ ENV PATH=/opt/penumbra/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    MPLCONFIGDIR=/tmp \
+    HOME=/tmp \
+    XDG_CACHE_HOME=/tmp/cache \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NUMBA_CACHE_DIR=/tmp/numba \
     PENUMBRA_DATA_DIR=/data
 WORKDIR /data
 VOLUME /data

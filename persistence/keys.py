@@ -33,6 +33,10 @@ class Keys:
     def _key(self, tail: str) -> str:
         return f"{self.namespace}:{tail}" if self.namespace else tail
 
+    def family(self, word: str) -> str:
+        """Pattern of all keys of this namespace that begin with one of ``FIRST_WORDS``."""
+        return self._key(f"{word}:*")
+
     # Whole namespace.
     def meta(self) -> str:
         """HASH: schema, clock, created_at, seq of the last fact, epoch of the last rebuild."""

@@ -85,6 +85,10 @@ class RedisStore:
         if info.get("maxmemory_policy") != "noeviction":
             raise Permanent(f"Redis may evict ({info.get('maxmemory_policy')}): set maxmemory-policy noeviction")
 
+    def offer_scripts(self) -> None:
+        """See that whoever may only run scripts finds them, also after the server has forgotten them."""
+        self._scripts.offer()
+
     def clock_kind(self) -> ClockKind:
         if self._clock is None:
             found = self._ask(lambda: self.client.hget(self.keys.meta(), "clock"))
@@ -115,6 +119,10 @@ class RedisStore:
         return text(self._run("feed", keys, args))
 
     def register(self, strategy: str, settings: str, threshold: str, *, first_training: int = 30, now_ms: int) -> None:
+        # Asked before the script asks: a process that changes nothing needs no right to change it.
+        known = self._ask(lambda: self.client.hget(self.keys.profile(strategy), "settings"))
+        if known is not None and text(known) == settings:
+            return
         keys = {
             "training": self.keys.training(strategy),
             "profile": self.keys.profile(strategy),

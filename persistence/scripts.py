@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from persistence.connection import as_failure
+from signals.errors import Transient
 
 NAMES = (
     "create",
@@ -42,7 +43,19 @@ class Scripts:
     """Callable scripts on one connection; a flushed script cache is refilled by the client."""
 
     def __init__(self, client: redis.Redis) -> None:
+        self._client = client
         self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+
+    def offer(self) -> None:
+        """Load what the server does not have: some roles may run the scripts and not bring them."""
+        scripts = list(self._scripts.values())
+        try:
+            there = self._client.script_exists(*(script.sha for script in scripts))
+            for script, known in zip(scripts, there, strict=True):
+                if not known:
+                    self._client.script_load(script.script)
+        except redis.RedisError as error:
+            raise as_failure(error) from error
 
     def call(self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
         """Run a script; Redis errors come out as transient or permanent failures."""
@@ -51,5 +64,9 @@ class Scripts:
             flat += pair
         try:
             return self._scripts[name](keys=list(keys.values()), args=flat)
+        except redis.exceptions.NoPermissionError as error:
+            if "script|load" in str(error):
+                raise Transient(f"redis: script {name} is not loaded yet, and this role may not load it") from error
+            raise as_failure(error) from error
         except redis.RedisError as error:
             raise as_failure(error) from error

@@ -109,6 +109,22 @@ class LogSettings(_Section):
     as_json: bool = Field(default=False, alias="json", description="one JSON object a line")
 
 
+class AccessSettings(_Section):
+    """Passwords of the roles on a Redis of your own, from which `penumbra access` writes its ACL file."""
+
+    engine_password: Annotated[SecretStr | None, OrNone] = None
+    worker_password: Annotated[SecretStr | None, OrNone] = None
+    relay_password: Annotated[SecretStr | None, OrNone] = None
+    trainer_password: Annotated[SecretStr | None, OrNone] = None
+    operator_password: Annotated[SecretStr | None, OrNone] = None
+    dash_password: Annotated[SecretStr | None, OrNone] = None
+
+    def given(self) -> dict[str, str]:
+        """The passwords that are set, by role."""
+        words = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name.removesuffix("_password"): word.get_secret_value() for name, word in words.items() if word}
+
+
 def _built_in(kind: type[Profile | Limits], name: str) -> Any:
     """Take a default from where it is decided; a profile that says nothing keeps it anyway."""
     return next(field.default for field in dataclasses.fields(kind) if field.name == name)
@@ -200,6 +216,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     follow: FollowSettings = FollowSettings()
     log: LogSettings = LogSettings()
+    access: AccessSettings = AccessSettings()
     profiles: dict[str, ProfileSettings] = Field(default={}, examples=list(DEFAULT_PROFILES))
 
     @classmethod
@@ -270,7 +287,7 @@ class Settings(BaseSettings):
         addresses = [url for url in (self.redis.url, self.postgres_url()) if url is not None]
         passwords = [password_of(address) for address in addresses]
         keys = [] if self.signing_key is None else [self.signing_key.get_secret_value()]
-        return spellings(*passwords, *keys, *self.retired_keys())
+        return spellings(*passwords, *keys, *self.retired_keys(), *self.access.given().values())
 
     def postgres_url(self) -> str | None:
         """Where the record answers, with its password, if the user named a server."""

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from persistence.access import Role
 from runtime.chance import secret_bytes
 from runtime.secrecy import KEY_CHARACTERS, is_local, names_credentials, open_to_others, password_of, weakness
 from runtime.settings import Settings
@@ -45,6 +46,18 @@ def check_secrets(settings: Settings) -> None:
     found = [*filter(None, faults), *(f"{name} {why}" for name, key in keys if (why := weakness(key, KEY_CHARACTERS)))]
     if found:
         raise Permanent(f"{'; '.join(found)}. To make a secret: {MAKE_ONE}")
+
+
+def check_access(settings: Settings) -> dict[Role, str]:
+    """The password of every role; refuses one that is missing, weak, or the same for two."""
+    given = settings.access.given()
+    names = {role: f"access.{role.value}_password" for role in Role}
+    found = [f"{name} {why}" for role, name in names.items() if (why := weakness(given.get(role.value, "")))]
+    if not found and len(set(given.values())) < len(given):
+        found = ["two roles have the same password: then they are one"]
+    if found:
+        raise Permanent(f"{'; '.join(found)}. To make a secret: {MAKE_ONE}")
+    return {role: given[role.value] for role in Role}
 
 
 def _fault_of(name: str, address: str | None) -> str | None:

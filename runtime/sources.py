@@ -27,7 +27,10 @@ PLAIN_NAMES: Mapping[tuple[str, ...], str] = {
     ("redis", "url"): "PENUMBRA_REDIS_URL",
     ("postgres", "url"): "PENUMBRA_POSTGRES_URL",
 }
-SECRET_PATHS = frozenset({("signing_key",), ("retired_signing_keys",), ("redis", "url"), ("postgres", "url")})
+ROLES = ("engine", "worker", "relay", "trainer", "operator", "dash")
+SECRET_PATHS = frozenset({("signing_key",), ("retired_signing_keys",), ("redis", "url"), ("postgres", "url")}) | {
+    ("access", f"{role}_password") for role in ROLES
+}
 """Values that are secrets; of an address only its password is one."""
 ANY = "*"
 

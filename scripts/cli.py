@@ -169,6 +169,7 @@ def worker(namespace: str | None, burst: bool) -> None:
         result_ttl_s=queue.result_ttl_s,
         failure_ttl_s=queue.failure_ttl_s,
         job_timeout_s=queue.job_timeout_s,
+        upkeep=wiring.store.offer_scripts,
     )
     gate.run(burst=burst)
     if not burst and not gate.stopped_on_request:
@@ -417,6 +418,41 @@ def new_config() -> None:
     from runtime.settings import write_example
 
     click.echo(write_example(), nl=False)
+
+
+@main.command()
+@namespace_option
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="write it there, for its owner's group to read")
+def access(namespace: str | None, out: Path | None) -> None:
+    """Print the ACL file for a Redis of your own: each role's password hashed, with the rights it needs and no other."""
+    from persistence.access import acl_file
+    from persistence.keys import Keys
+    from runtime.settings import Settings
+    from runtime.signing import check_access
+    from worker.client import queue_name
+
+    settings = Settings.load()
+    name = settings.namespace if namespace is None else namespace
+    text = acl_file(check_access(settings), Keys(name), queue_name(name, settings.queue.name))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    new = out.with_name(f"{out.name}.new")
+    new.touch(mode=0o640)
+    new.write_text(text)
+    new.replace(out)
+    click.echo(f"{out}: {', '.join(role for role in settings.access.given())}")
+
+
+@main.command("new-env")
+def new_env() -> None:
+    """Print an .env for the compose file with fresh secrets: umask 077; penumbra new-env > .env."""
+    from runtime.chance import secret_bytes
+
+    example = (Path(__file__).parents[1] / ".env.example").read_text("utf-8")
+    for line in example.splitlines():
+        empty = line.endswith("=") and not line.startswith("#")
+        click.echo(f"{line}{secret_bytes(24).hex()}" if empty else line)
 
 
 @main.command()

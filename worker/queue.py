@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -520,6 +520,7 @@ class GateWorker(SimpleWorker):
         job_timeout_s: int = 30,
         sweep_interval_s: int = 5,
         liveness_s: int = 10,
+        upkeep: Callable[[], None] | None = None,
     ) -> None:
         listed = [queues] if isinstance(queues, (str, Queue)) else list(queues)
         if len(listed) != 1:
@@ -528,6 +529,7 @@ class GateWorker(SimpleWorker):
         if min(failure_ttl_s, job_timeout_s, sweep_interval_s, liveness_s) < 1:
             raise ValueError("intervals are whole seconds, at least 1")
         self.service = service
+        self.upkeep = upkeep
         self.failure_ttl_s = failure_ttl_s
         self.job_timeout_s = job_timeout_s
         self.sweep_interval_s = sweep_interval_s
@@ -597,8 +599,12 @@ class GateWorker(SimpleWorker):
         return time.monotonic() >= self._next_sweep_at
 
     def run_maintenance_tasks(self) -> None:
-        """Sweep, and at RQ's interval forget expired entries."""
+        """Sweep, do what else was asked for, and at RQ's interval forget expired entries."""
         self.sweep()
+        if self.upkeep is not None:
+            # What passes is tried again by the next pass; it is no reason to stop answering signals.
+            with suppress(Transient):
+                self.upkeep()
         if super().should_run_maintenance_tasks:
             self.clean_registries()
 
