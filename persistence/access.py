@@ -115,11 +115,8 @@ def _relay(keys: Keys) -> tuple[Grant, ...]:
     outbox, dead, boards = keys.outbox(), keys.dead(), keys.sink(ANY)
     return (
         Grant((*TRANSACTION, "info")),
-        Grant(
-            ("xgroup|create", "xreadgroup", "xautoclaim", "xpending", "xack", "xtrim", "xlen", "xrange", "xinfo|groups")
-            + ("exists",),
-            (outbox,),
-        ),
+        Grant(("xgroup|create", "xreadgroup", "xautoclaim", "xpending", "xack", "xtrim", "xinfo|groups"), (outbox,)),
+        Grant(("xlen", "xrange", "exists"), reads=(outbox,)),
         Grant(("xadd", "xlen", "exists"), (dead,)),
         Grant(("hset",), (boards,)),
         Grant(LOOKS, reads=(keys.meta(), keys.control(), keys.profile(ANY), keys.market_clock())),

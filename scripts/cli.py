@@ -422,7 +422,9 @@ def new_config() -> None:
 
 @main.command()
 @namespace_option
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="write it there, for its owner's group to read")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="write it there, for the owner's group to read"
+)
 def access(namespace: str | None, out: Path | None) -> None:
     """Print the ACL file for a Redis of your own: each role's password hashed, with the rights it needs and no other."""
     from persistence.access import acl_file
@@ -448,9 +450,12 @@ def access(namespace: str | None, out: Path | None) -> None:
 def new_env() -> None:
     """Print an .env for the compose file with fresh secrets: umask 077; penumbra new-env > .env."""
     from runtime.chance import secret_bytes
+    from signals.errors import Permanent
 
-    example = (Path(__file__).parents[1] / ".env.example").read_text("utf-8")
-    for line in example.splitlines():
+    example = Path(__file__).parents[1] / ".env.example"
+    if not example.exists():
+        raise Permanent(f"{example} is not there: run it from a checkout")
+    for line in example.read_text("utf-8").splitlines():
         empty = line.endswith("=") and not line.startswith("#")
         click.echo(f"{line}{secret_bytes(24).hex()}" if empty else line)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from persistence.access import Role
+from persistence import rebuild as rebuilding
+from persistence.access import Role, acl_file
 from persistence.candle_feed import CandleFeed
 from persistence.connection import connect
 from persistence.keys import Keys
@@ -52,7 +53,7 @@ def record(postgres_dsn: str) -> Iterator[Record]:
 
 
 @pytest.fixture
-def house(server: Guarded) -> Iterator[Guarded]:
+def house(server: Guarded) -> Guarded:
     """A namespace the operator created; scripts are there once a worker has been."""
     with server.client(WATCHER) as watcher:
         watcher.flushall()
@@ -63,7 +64,7 @@ def house(server: Guarded) -> Iterator[Guarded]:
         store.register(profile.name, canonical_json(asdict(profile)), "70", now_ms=T0)
     store.advance_clock(T0)
     server.denied()
-    yield server
+    return server
 
 
 def worked(house: Guarded) -> GateWorker:
@@ -163,8 +164,6 @@ def test_an_operator_switches_looks_and_moves_the_pointer(house: Guarded) -> Non
 
 
 def test_an_operator_rebuilds(house: Guarded, record: Record, postgres_dsn: str) -> None:
-    from persistence import rebuild as rebuilding
-
     executed(house)
     client = house.client(Role.OPERATOR)
     Service(RedisStore(client), PROFILES).set_mode(Mode.HALT, actor="op", reason="test")
@@ -191,7 +190,6 @@ SERVER = [
     "CONFIG GET dir",
     "CONFIG SET dir /tmp",
     "SHUTDOWN NOSAVE",
-    "DEBUG SLEEP 0",
     "ACL LIST",
 ]
 SERVER += [
@@ -301,10 +299,11 @@ def test_control_whoever_may_do_everything_is_not_refused(server: Guarded) -> No
     assert len(left) > 50
     with server.client(WATCHER) as watcher:
         for line in left:
-            try:
+            # They may fail, for want of a key or of a host, and yet not for want of a right.
+            with contextlib.suppress(redis.ResponseError):
                 watcher.execute_command(*line.split(" "))
-            except redis.ResponseError as error:
-                assert "no permissions" not in str(error), line
+        denied = [entry for entry in watcher.acl_log() if entry["username"] == WATCHER]
+        assert denied == []
         watcher.execute_command("ACL", "DELUSER", "x")
         watcher.flushall()
 
@@ -377,8 +376,6 @@ def test_no_secret_lies_in_the_server(house: Guarded, postgres_dsn: str, monkeyp
 
 
 def test_the_file_holds_hashes_only() -> None:
-    from persistence.access import acl_file
-
     text = acl_file(PASSWORDS, KEYS, "signals")
     assert not any(password in text for password in PASSWORDS.values())
     assert text.splitlines()[0].startswith("user default off")
@@ -386,4 +383,3 @@ def test_the_file_holds_hashes_only() -> None:
     other = acl_file(PASSWORDS, Keys("demo"), "demo.signals")
     assert "~demo:ml:outbox" in other
     assert "~ml:outbox" not in other
-    assert dataclasses.is_dataclass(KEYS)

@@ -268,6 +268,7 @@ def test_the_example_is_current_and_shows_the_defaults() -> None:
         "relay",
         "follow",
         "log",
+        "access",
         "profiles",
     }
     toml(text)
