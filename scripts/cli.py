@@ -426,7 +426,7 @@ def new_config() -> None:
     "--out", type=click.Path(path_type=Path), default=None, help="write it there, for the owner's group to read"
 )
 def access(namespace: str | None, out: Path | None) -> None:
-    """Print the ACL file for a Redis of your own: each role's password hashed, with the rights it needs and no other."""
+    """Print the ACL file for a Redis of your own: each role's password hashed, with the rights it needs."""
     from persistence.access import acl_file
     from persistence.keys import Keys
     from runtime.settings import Settings

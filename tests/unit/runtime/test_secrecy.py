@@ -221,7 +221,7 @@ def test_no_command_takes_a_secret_as_an_argument() -> None:
 
 # --- what is shown
 
-BOT = f"1234567890:{'AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw'}"
+BOT = f"1234567890:{made('bot')[:35]}"
 CANARIES = {
     "a configured password": GOOD,
     "a configured key": KEY,
