@@ -20,6 +20,7 @@ CONNECTION = ("hello", "auth", "ping", "quit", "reset", "select", "client|setinf
 TRANSACTION = ("multi", "exec", "discard", "unwatch")
 # What every script asks of its keys before it writes, and what plain reads of the state need.
 LOOKS = ("type", "exists", "get", "hget", "hgetall", "hmget", "hexists", "zcard", "zcount", "zscore")
+SCRIPTS = ("+evalsha", "+script|load", "+script|exists")
 # Of the commands that read and write, those that concern the server and everybody on it.
 NEVER = ("-@admin", "-@dangerous", "-@pubsub", "-script|flush", "-script|kill", "-function")
 
@@ -57,9 +58,8 @@ def grants(role: Role, keys: Keys, queue: str) -> tuple[Grant, ...]:
         case Role.ENGINE:
             return _engine(keys, queue)
         case Role.WORKER:
-            scripting = ("+eval", "+evalsha", "+script|load", "+script|exists")
             return (
-                Grant(("+@read", "+@write", "+@transaction", *scripting, *NEVER), (*families, jobs), (bundles,)),
+                Grant(("+@read", "+@write", "+@transaction", "+eval", *SCRIPTS, *NEVER), (*families, jobs), (bundles,)),
                 # RQ looks its own address up in the list of clients and warns when it may not.
                 Grant(("info", "client|list")),
             )
@@ -68,9 +68,8 @@ def grants(role: Role, keys: Keys, queue: str) -> tuple[Grant, ...]:
         case Role.TRAINER:
             return _trainer(keys)
         case Role.OPERATOR:
-            scripting = ("+evalsha", "+script|load", "+script|exists")
             return (
-                Grant(("+@read", "+@write", "+@transaction", *scripting, *NEVER), (*families, bundles, jobs)),
+                Grant(("+@read", "+@write", "+@transaction", *SCRIPTS, *NEVER), (*families, bundles, jobs)),
                 Grant(("info",)),
             )
         case Role.DASH:

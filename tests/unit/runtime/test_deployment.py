@@ -220,7 +220,7 @@ def test_each_process_has_the_role_of_its_work() -> None:
 def test_our_processes_run_their_subcommand(name: str) -> None:
     read = Compose(COMPOSE)
     assert f"command: [{name}" in read.own[name]
-    assert name in main.commands  # type: ignore[attr-defined]
+    assert name in main.commands
     if name != "access":
         assert "valkey: {condition: service_healthy}" in read.services[name]
 
