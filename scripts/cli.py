@@ -462,8 +462,10 @@ def new_env() -> None:
 
 @main.command()
 def address() -> None:
-    """Print where the live state answers: what an engine connects to."""
-    click.echo(_wiring(None).redis_url)
+    """Print where the live state answers: what an engine connects to. A password is not shown."""
+    from runtime.secrecy import masked
+
+    click.echo(masked(_wiring(None).redis_url))
 
 
 @main.command()

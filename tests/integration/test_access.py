@@ -182,6 +182,35 @@ def test_a_dashboard_only_looks(house: Guarded) -> None:
     assert house.denied() == []
 
 
+@pytest.mark.parametrize("role", [Role.WORKER, Role.RELAY, Role.TRAINER, Role.OPERATOR])
+def test_every_process_starts_under_its_role(
+    house: Guarded, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    """As the commands do it, with every profile of the settings, after the operator's `migrate`."""
+    monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", PASSWORDS[Role.DASH][::-1])
+    for user in (Role.OPERATOR, role):
+        monkeypatch.setenv("PENUMBRA_REDIS_URL", house.url(user))
+        wiring = Wiring(Settings.load())
+        wiring.ensure_namespace()
+        if role is Role.TRAINER and user is role:
+            assert wiring.trainer().due() == []
+        wiring.close()
+        if user is Role.OPERATOR:
+            worked(house)
+    assert house.denied() == []
+
+
+def test_a_process_that_would_change_the_settings_is_refused_without_the_right(
+    house: Guarded, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
+    monkeypatch.setenv("PENUMBRA_REDIS_URL", house.url(Role.RELAY))
+    monkeypatch.setenv("PENUMBRA_PROFILES__TREND__STATIC_THRESHOLD", "1")
+    with pytest.raises(Permanent, match="no permissions"):
+        Wiring(Settings.load()).ensure_namespace()
+
+
 # --- what is refused
 
 SERVER = [
