@@ -15,7 +15,42 @@ from unnest(
 ) with ordinality as fact (id, seq, kind, at_ms, fields, body, sha256, nth)
 order by fact.nth
 on conflict (namespace, id) do nothing
-returning id
+returning id, position, (extract(epoch from recorded_at) * 1000000)::bigint
+
+-- name: lock_chain
+select pg_advisory_xact_lock(hashtextextended('penumbra chain ' || %(namespace)s, 0))
+
+-- name: chain_head
+select link, hash from penumbra.audit_chain where namespace = %(namespace)s order by link desc limit 1
+
+-- name: append_links
+insert into penumbra.audit_chain (namespace, link, id, seq, prev, hash)
+select %(namespace)s, next.link, next.id, next.seq, next.prev, next.hash
+from unnest(
+    %(links)s::bigint[], %(ids)s::text[], %(seqs)s::bigint[], %(prevs)s::text[], %(hashes)s::text[]
+) as next (link, id, seq, prev, hash)
+
+-- name: chain_in_order
+select
+    chain.link, chain.id, chain.seq, chain.prev, chain.hash, fact.seq, fact.kind, fact.at_ms,
+    fact.fields::text, fact.body::text, fact.sha256, (extract(epoch from fact.recorded_at) * 1000000)::bigint,
+    fact.position
+from penumbra.audit_chain as chain
+left join penumbra.facts as fact on fact.namespace = chain.namespace and fact.id = chain.id
+where chain.namespace = %(namespace)s and chain.link > %(after)s
+order by chain.link
+
+-- name: unchained
+select id, seq
+from penumbra.facts as fact
+where namespace = %(namespace)s and not exists (
+    select from penumbra.audit_chain as chain where chain.namespace = fact.namespace and chain.id = fact.id
+)
+order by position
+limit 1
+
+-- name: link_hash
+select hash from penumbra.audit_chain where namespace = %(namespace)s and link = %(link)s
 
 -- name: digests
 select id, sha256 from penumbra.facts where namespace = %(namespace)s and id = any(%(ids)s::text[])
