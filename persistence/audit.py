@@ -46,25 +46,33 @@ class AuditReport:
 
     def as_json(self) -> dict[str, object]:
         """The report as JSON-able values."""
-        broken = None if self.broken is None else {
-            "what": self.broken.what,
-            "id": self.broken.id,
-            "seq": self.broken.seq,
-            "link": self.broken.link,
-            "detail": self.broken.detail,
-        }
+        broken = (
+            None
+            if self.broken is None
+            else {
+                "what": self.broken.what,
+                "id": self.broken.id,
+                "seq": self.broken.seq,
+                "link": self.broken.link,
+                "detail": self.broken.detail,
+            }
+        )
         return {"whole": self.whole, "links": self.links, "head": self.head, "broken": broken}
 
 
-def verify(record: Record, *, expect_head: str | None = None, expected: Head | None = None) -> AuditReport:
-    """Walk the whole chain, a few thousand rows in memory at a time.
+def verify(
+    record: Record, *, expect_head: str | None = None, expected: Head | None = None, last: int | None = None
+) -> AuditReport:
+    """Walk the chain, or its ``last`` links, a few thousand rows in memory at a time.
 
     ``expect_head`` is a head that was published once: it must still be one of the links, or the record's end was cut
     off or its history written anew. ``expected`` says at which link as well.
     """
-    walk = _Walk(record.namespace)
+    walk = _Walk(record)
+    if last is not None:
+        walk.skip(max(record.head().links - last, 0))
     wanted = expect_head in (None, GENESIS)
-    rows = record.chain()
+    rows = record.chain(walk.links)
     broken = None
     for row, following in _with_next(rows):
         broken = walk.step(row, following)
@@ -73,7 +81,7 @@ def verify(record: Record, *, expect_head: str | None = None, expected: Head | N
         wanted = wanted or walk.last == expect_head
     # Runs the cursor's clean-up now and not when the garbage is collected.
     rows.close()
-    if broken is None:
+    if broken is None and last is None:
         broken = _outside(record, walk)
     if broken is None and not wanted:
         detail = f"the head {str(expect_head)[:16]}… is no longer in the chain: its end was cut off or written anew"
@@ -113,18 +121,23 @@ def _with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, Row | None]]:
 class _Walk:
     """Where a walk has come to."""
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, record: Record) -> None:
+        self._record = record
         self._before = ""
         self.last = GENESIS
         self.last_id = ""
         self.last_seq = 0
         self.links = 0
 
+    def skip(self, links: int) -> None:
+        """Begin behind so many links instead of at the first."""
+        self.last = self._record.link_hash(links) or GENESIS
+        self.links = links
+
     def step(self, row: Row, following: Row | None) -> Broken | None:
         """Take one link; what is wrong with it, if anything."""
         link, fact = row
-        what = self._wrong_place(link, following) or self._wrong_fact(link, fact, following)
+        what = self._wrong_place(link, following) or self._wrong_fact(link, fact)
         if what is not None:
             return what
         self._before, self.last = self.last, link.hash
@@ -145,15 +158,13 @@ class _Walk:
         before = f"{gone} links" if gone > 0 else "a link"
         return _broken("removed", link, f"{before} before it are gone")
 
-    def _wrong_fact(self, link: Link, fact: Stored | None, following: Row | None) -> Broken | None:
+    def _wrong_fact(self, link: Link, fact: Stored | None) -> Broken | None:
         if fact is None:
             return _broken("removed", link, "its fact is gone")
-        if link_hash(link.prev, self._namespace, fact) == link.hash:
+        if link_hash(link.prev, self._record.namespace, fact) == link.hash:
             return None
-        other = None if following is None else following[1]
-        if fact.seq != link.seq:
-            also = "" if other is None else f" and {other.id} number {other.seq}"
-            return _broken("swapped", link, f"it now carries number {fact.seq}{also}")
+        if fact.seq != link.seq and self._record.links_of_seq(fact.seq) > 0:
+            return _broken("swapped", link, f"it now carries {fact.seq}, the number of another fact")
         return _broken("edited", link, "its content is not what was recorded")
 
 

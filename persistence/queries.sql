@@ -86,6 +86,46 @@ from penumbra.facts
 where namespace = %(namespace)s
 order by seq, position
 
+-- name: one_snapshot
+set transaction isolation level repeatable read read only
+
+-- name: closes_until
+select fields ->> 'strategy', fields ->> 'outcome', fields ->> 'learned' = '1', count(*)
+from penumbra.facts
+where namespace = %(namespace)s and kind = 'closed' and seq <= %(seq)s
+group by 1, 2, 3
+
+-- name: open_until
+select opened.fields ->> 'prefix', opened.fields ->> 'sid'
+from penumbra.facts as opened
+where opened.namespace = %(namespace)s and opened.kind = 'opened' and opened.seq <= %(seq)s and not exists (
+    select from penumbra.facts as closed
+    where
+        closed.namespace = opened.namespace and closed.id = 'closed:' || substr(opened.id, 8)
+        and closed.seq <= %(seq)s
+)
+
+-- name: learning_until
+select seq, id, kind, at_ms, fields::text, body::text
+from penumbra.facts
+where
+    namespace = %(namespace)s and seq <= %(seq)s
+    and kind in ('profile', 'retrain', 'training', 'published', 'untrained', 'pointed')
+order by seq, position
+
+-- name: strategies
+select distinct fields ->> 'strategy' from penumbra.facts where namespace = %(namespace)s and kind = 'profile' order by 1
+
+-- name: rebuilds
+select count(*) from penumbra.facts
+where namespace = %(namespace)s and kind = 'control' and fields ->> 'by' = 'rebuild'
+
+-- name: known_ids
+select id from penumbra.facts where namespace = %(namespace)s and id = any(%(ids)s::text[])
+
+-- name: links_of_seq
+select count(*) from penumbra.audit_chain where namespace = %(namespace)s and seq = %(seq)s
+
 -- name: has_facts
 select exists (select from penumbra.facts where namespace = %(namespace)s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +61,17 @@ class AppendReport:
     def conflicts(self) -> int:
         """How many facts came with another content than the one that stands."""
         return len(self.conflicting)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the record says up to a sequence number: closes by strategy, outcome and whether learned; open positions."""
+
+    closes: Mapping[tuple[str, str, bool], int]
+    open: frozenset[tuple[str, str]]
+    learning: tuple[Fact, ...]
+    rebuilds: int
+    known: frozenset[str]
 
 
 def as_failure(error: psycopg.Error) -> Transient | Permanent:
@@ -287,6 +298,41 @@ class Record:
         with self._connected() as connection:
             found = connection.execute(query("link_hash"), {"namespace": self.namespace, "link": number}).fetchone()
         return None if found is None else str(found[0])
+
+    def links_of_seq(self, seq: int) -> int:
+        """How many links stand for a fact with a sequence number."""
+        with self._connected() as connection:
+            found = connection.execute(query("links_of_seq"), {"namespace": self.namespace, "seq": seq}).fetchone()
+        return 0 if found is None else int(found[0])
+
+    # --- what the live state is compared with
+
+    def strategies(self) -> list[str]:
+        """Strategies that were ever registered."""
+        with self._connected() as connection:
+            found = connection.execute(query("strategies"), {"namespace": self.namespace}).fetchall()
+        return [name for (name,) in found]
+
+    def standing(self, seq: int, coming: Collection[str] = ()) -> Standing:
+        """What the facts up to a number say, all read at one moment; ``coming`` are ids that may be known or not."""
+        until = {"namespace": self.namespace, "seq": seq}
+        with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(query("one_snapshot"))
+            closes = cursor.execute(query("closes_until"), until).fetchall()
+            open_ = cursor.execute(query("open_until"), until).fetchall()
+            learning = cursor.execute(query("learning_until"), until).fetchall()
+            rebuilds = cursor.execute(query("rebuilds"), until).fetchall()
+            known = cursor.execute(query("known_ids"), {"namespace": self.namespace, "ids": list(coming)}).fetchall()
+        return Standing(
+            closes={(strategy, outcome, learned): count for strategy, outcome, learned, count in closes},
+            open=frozenset((prefix, sid) for prefix, sid in open_),
+            learning=tuple(
+                Fact(number, fact_id, kind, at_ms, _fields(fact_id, fields), body)
+                for number, fact_id, kind, at_ms, fields, body in learning
+            ),
+            rebuilds=int(rebuilds[0][0]),
+            known=frozenset(fact_id for (fact_id,) in known),
+        )
 
     def is_empty(self) -> bool:
         """Whether nothing was ever recorded for this namespace."""

@@ -28,6 +28,7 @@ NAMES = (
     "publish",
     "settle",
     "point",
+    "survey",
 )
 
 

@@ -447,7 +447,8 @@ def test_the_loop_carries_and_shows(redis_client: redis.Redis, keys: Keys, recor
     assert numbers(record) == list(range(1, 8))
     assert waits == [0.02] * 3  # two full batches are followed by the next at once
     shown = redis_client.hgetall(keys.sink("postgres"))
-    assert shown == {b"pending": b"0", b"lag": b"0", b"dead": b"0", b"oldest_ms": b"", b"trouble": b""}
+    head = {b"links": b"7", b"head": record.head().hash.encode()}
+    assert shown == head | {b"pending": b"0", b"lag": b"0", b"dead": b"0", b"oldest_ms": b"", b"trouble": b""}
 
 
 def test_the_loop_backs_off_and_says_why(redis_client: redis.Redis, keys: Keys, record: Record) -> None:
