@@ -178,6 +178,11 @@ def test_playing_a_replica_does_not_get_past_the_trigger(
 
 # --- what a superuser cannot hide
 
+FORGED = """
+    insert into penumbra.facts (namespace, id, seq, kind, at_ms, fields, body, sha256)
+    select namespace, 'claimed:x', 44, kind, at_ms, fields, body, sha256
+    from penumbra.facts where namespace = %(n)s and id = %(s4)s
+"""
 TAMPERED = {
     "a body edited": (
         ["update penumbra.facts set body = '{}' where namespace = %(n)s and id = %(s4)s"],
@@ -193,7 +198,10 @@ TAMPERED = {
     ),
     "when it came edited": (
         [
-            "update penumbra.facts set recorded_at = recorded_at - interval '1 us' where namespace = %(n)s and id = %(s4)s"
+            """
+            update penumbra.facts set recorded_at = recorded_at - interval '1 us'
+            where namespace = %(n)s and id = %(s4)s
+            """
         ],
         ("edited", "claimed:s4", 4),
     ),
@@ -259,15 +267,13 @@ TAMPERED = {
     ),
     "a fact inserted": (
         [
-            "insert into penumbra.facts (namespace, id, seq, kind, at_ms, fields, body, sha256) "
-            "select namespace, 'claimed:x', 44, kind, at_ms, fields, body, sha256 from penumbra.facts where namespace = %(n)s and id = %(s4)s"
+            FORGED,
         ],
         ("inserted", "claimed:x", 44),
     ),
     "a fact and a link inserted": (
         [
-            "insert into penumbra.facts (namespace, id, seq, kind, at_ms, fields, body, sha256) "
-            "select namespace, 'claimed:x', 44, kind, at_ms, fields, body, sha256 from penumbra.facts where namespace = %(n)s and id = %(s4)s",
+            FORGED,
             "update penumbra.audit_chain set link = link + 100 where namespace = %(n)s and link >= 4",
             "update penumbra.audit_chain set link = link - 99 where namespace = %(n)s and link > 100",
             "insert into penumbra.audit_chain values (%(n)s, 4, 'claimed:x', 44, 'y', 'z')",
