@@ -41,13 +41,19 @@ where chain.namespace = %(namespace)s and chain.link > %(after)s
 order by chain.link
 
 -- name: unchained
-select id, seq
-from penumbra.facts as fact
-where namespace = %(namespace)s and not exists (
-    select from penumbra.audit_chain as chain where chain.namespace = fact.namespace and chain.id = fact.id
+with loose as (
+    select id from penumbra.facts where namespace = %(namespace)s
+    except
+    select id from penumbra.audit_chain where namespace = %(namespace)s
 )
+select id, seq
+from penumbra.facts
+where namespace = %(namespace)s and id in (select id from loose)
 order by position
 limit 1
+
+-- name: no_nested_loops
+set local enable_nestloop = off
 
 -- name: link_hash
 select hash from penumbra.audit_chain where namespace = %(namespace)s and link = %(link)s
@@ -96,14 +102,12 @@ where namespace = %(namespace)s and kind = 'closed' and seq <= %(seq)s
 group by 1, 2, 3
 
 -- name: open_until
-select opened.fields ->> 'prefix', opened.fields ->> 'sid'
-from penumbra.facts as opened
-where opened.namespace = %(namespace)s and opened.kind = 'opened' and opened.seq <= %(seq)s and not exists (
-    select from penumbra.facts as closed
-    where
-        closed.namespace = opened.namespace and closed.id = 'closed:' || substr(opened.id, 8)
-        and closed.seq <= %(seq)s
-)
+-- One pass and no join: for a namespace the statistics do not know yet a join can become a nested scan.
+select min(fields ->> 'prefix') filter (where kind = 'opened'), substr(id, position(':' in id) + 1)
+from penumbra.facts
+where namespace = %(namespace)s and kind in ('opened', 'closed') and seq <= %(seq)s
+group by 2
+having not bool_or(kind = 'closed')
 
 -- name: learning_until
 select seq, id, kind, at_ms, fields::text, body::text

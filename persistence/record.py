@@ -277,13 +277,16 @@ class Record:
             connection.transaction(),
             connection.cursor(name="chain_in_order") as cursor,
         ):
+            # For a namespace the statistics do not know yet the planner would look every fact up in the wrong index.
+            connection.execute(query("no_nested_loops"))
             cursor.itersize = READ_AHEAD
             cursor.execute(query("chain_in_order"), {"namespace": self.namespace, "after": after})
             yield from map(link_from, cursor)
 
     def unchained(self) -> tuple[str, int] | None:
         """Id and sequence number of the first fact that no link stands for."""
-        with self._connected() as connection:
+        with self._connected() as connection, connection.transaction():
+            connection.execute(query("no_nested_loops"))
             found = connection.execute(query("unchained"), {"namespace": self.namespace}).fetchone()
         return None if found is None else (found[0], found[1])
 
