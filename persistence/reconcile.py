@@ -7,7 +7,7 @@ that the script saw. What the script saw and Postgres has not yet is still in th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,8 +131,9 @@ def reconcile(client: redis.Redis, keys: Keys, record: Record, *, sweep_ms: int,
     findings = {name: Finding() for name in RULES}
     remarks: list[str] = []
     _ahead(findings["R0"], seen, standing, recorded)
+    followed = _followed(seen)
     for member, place in seen.places.items():
-        _indexed(findings["R1"], seen, member, place)
+        _indexed(findings["R1"], seen, followed, member, place)
     _counted(findings["R1"], seen)
     _learned(findings["R2"], seen, standing, coming)
     for name, learning in seen.strategies.items():
@@ -166,7 +167,16 @@ def _ahead(finding: Finding, seen: Survey, standing: Standing, recorded: int) ->
     )
 
 
-def _indexed(finding: Finding, seen: Survey, member: str, place: Place) -> None:
+def _followed(seen: Survey) -> Mapping[str, Sequence[str]]:
+    """Under which symbols a position is followed."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for symbol, members in seen.follow.items():
+        for member in members:
+            found[member].append(symbol)
+    return found
+
+
+def _indexed(finding: Finding, seen: Survey, followed: Mapping[str, Sequence[str]], member: str, place: Place) -> None:
     """Both ways for one position: where its own fields say it belongs, and nowhere else."""
     executed = place.status == "open" and place.kind == "executed"
     deadline = int(place.deadline or "0")
@@ -186,10 +196,12 @@ def _indexed(finding: Finding, seen: Survey, member: str, place: Place) -> None:
     for prefix, members in seen.open.items():
         here = place.status == "open" and place.prefix == prefix
         expected.append((f"{prefix}:open", members, int(place.seq or "0") if here else None))
-    for symbol, members in seen.follow.items():
-        here = place.sim == "open" and place.symbol == symbol
-        expected.append((f"follow:{symbol}", members, int(place.seq or "0") if here else None))
+    following = place.symbol if place.sim == "open" else ""
+    if following:
+        mine = seen.follow.get(following, {})
+        expected.append((f"follow:{following}", mine, int(place.seq or "0")))
     wrong = [name for name, members, score in expected if members.get(member) != score]
+    wrong += [f"follow:{symbol}" for symbol in followed.get(member, ()) if symbol != following]
     if claim != owed and not (claim and may_claim):
         wrong.append("claims")
     if not place.status:

@@ -464,6 +464,32 @@ def test_the_loop_backs_off_and_says_why(redis_client: redis.Redis, keys: Keys, 
     assert int(shown[b"oldest_ms"]) >= 0
 
 
+def test_both_sides_are_compared_at_first_after_every_failure_and_now_and_then(
+    redis_client: redis.Redis, keys: Keys, record: Record
+) -> None:
+    told: list[str] = []
+
+    class Watched:
+        def append(self, facts: Sequence[Fact]) -> AppendReport:
+            told.append(f"append {len(facts)}")
+            return failing.append(facts)
+
+    failing = Failing(record, Transient("away"), 1)
+    put(redis_client, keys, entry(1))
+    # Seconds as the loop reads them: before each turn and after each check.
+    readings = iter([0, 1, 2, 3, 4, 303, 304])
+    relay = Relay(redis_client, keys, Watched())
+    run(
+        relay,
+        Stops(5),
+        wait=lambda _seconds: None,
+        check=lambda: told.append("check"),
+        watch=lambda: float(next(readings)),
+    )
+    # One turn waits out the failure. The turn at second 4 needs no check, the one at 303 does.
+    assert told == ["check", "append 1", "check", "append 1", "check"]
+
+
 def test_a_permanent_fault_is_loud(redis_client: redis.Redis, keys: Keys, record: Record) -> None:
     put(redis_client, keys, entry(1))
     relay = Relay(redis_client, keys, Failing(record, Permanent("no table"), 1))
