@@ -21,7 +21,7 @@ from persistence.outbox import confirmed_head
 from persistence.record import Record, Standing
 from persistence.state import State
 from persistence.store import TRADES_KEPT, UNREPORTED_GRACE_MS, ClockKind, Fact, StateMissing
-from persistence.survey import Learning, Place, Survey, survey, undrained
+from persistence.survey import Learning, Place, Survey, survey, undrained, whole
 from phantom.position import NO_DATA_AFTER_MS
 
 LISTED = 20
@@ -160,7 +160,7 @@ def _ahead(finding: Finding, seen: Survey, standing: Standing, recorded: int) ->
         recorded <= seen.seq,
         f"the record goes to fact {recorded} and Redis only to {seen.seq}: Redis went back to an older state",
     )
-    epoch = int(seen.meta.get("epoch", "0"))
+    epoch = whole(seen.meta.get("epoch", "0"))
     finding.require(
         epoch > standing.rebuilds,
         f"Redis is of epoch {epoch}, the record knows of {standing.rebuilds} rebuilds: a state from before one",
@@ -179,14 +179,14 @@ def _followed(seen: Survey) -> Mapping[str, Sequence[str]]:
 def _indexed(finding: Finding, seen: Survey, followed: Mapping[str, Sequence[str]], member: str, place: Place) -> None:
     """Both ways for one position: where its own fields say it belongs, and nowhere else."""
     executed = place.status == "open" and place.kind == "executed"
-    deadline = int(place.deadline or "0")
+    deadline = whole(place.deadline)
     claim = place.sid in seen.claims
     owed = executed and not place.claimed_by
     # An unclaimed one whose simulation ended first keeps its claim until it is closed.
     may_claim = place.status == "open" and place.unclaimed == "1" and place.sim == "done"
     expected: list[tuple[str, Mapping[str, int], int | None]] = [
         ("due", seen.due, deadline if place.sim == "open" else None),
-        ("executed", seen.executed, int(place.seq or "0") if executed else None),
+        ("executed", seen.executed, whole(place.seq) if executed else None),
         (
             "unreported",
             seen.unreported,
@@ -195,11 +195,11 @@ def _indexed(finding: Finding, seen: Survey, followed: Mapping[str, Sequence[str
     ]
     for prefix, members in seen.open.items():
         here = place.status == "open" and place.prefix == prefix
-        expected.append((f"{prefix}:open", members, int(place.seq or "0") if here else None))
+        expected.append((f"{prefix}:open", members, whole(place.seq) if here else None))
     following = place.symbol if place.sim == "open" else ""
     if following:
         mine = seen.follow.get(following, {})
-        expected.append((f"follow:{following}", mine, int(place.seq or "0")))
+        expected.append((f"follow:{following}", mine, whole(place.seq)))
     wrong = [name for name, members, score in expected if members.get(member) != score]
     wrong += [f"follow:{symbol}" for symbol in followed.get(member, ()) if symbol != following]
     if claim != owed and not (claim and may_claim):

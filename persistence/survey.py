@@ -15,6 +15,8 @@ from persistence.rows import BadFact
 from persistence.scripts import Scripts
 from persistence.store import Fact
 
+NO_NUMBER = -(2**53)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -64,7 +66,7 @@ class Survey:
     @property
     def seq(self) -> int:
         """Sequence number of the last fact committed."""
-        return int(self.meta.get("seq", "0"))
+        return whole(self.meta.get("seq", "0"))
 
 
 def survey(client: redis.Redis, keys: Keys, strategies: Iterable[str], *, thorough: bool) -> Survey:
@@ -146,16 +148,20 @@ def _tails(client: redis.Redis, head: str) -> list[str]:
 
 def _learning(completed: Any, closed_total: Any, outcomes: Any, trades: Any, training: Any) -> Learning:
     return Learning(
-        completed=_int(completed),
-        closed_total=_int(closed_total),
+        completed=whole(completed),
+        closed_total=whole(closed_total),
         outcomes=_scores(outcomes),
         trades=int(trades),
         training=_pairs(training),
     )
 
 
-def _int(value: bytes | str) -> int:
-    return int(text(value) or "0")
+def whole(value: bytes | str) -> int:
+    """A counter, 0 when it is not there, and what no counter can be when somebody wrote something else into it."""
+    try:
+        return int(text(value) or "0")
+    except ValueError:
+        return NO_NUMBER
 
 
 def _pairs(flat: Sequence[bytes | str]) -> dict[str, str]:
@@ -164,4 +170,4 @@ def _pairs(flat: Sequence[bytes | str]) -> dict[str, str]:
 
 
 def _scores(flat: Sequence[bytes | str]) -> dict[str, int]:
-    return {name: int(float(value)) for name, value in _pairs(flat).items()}
+    return {name: whole(value) for name, value in _pairs(flat).items()}

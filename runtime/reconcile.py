@@ -9,6 +9,7 @@ from persistence.record import Record
 from persistence.redis_store import RedisStore
 from persistence.store import Mode, StateMissing
 from runtime.follow import SWEEP_EVERY_MS
+from signals.errors import Permanent
 
 ACTOR = "reconcile"
 LONGEST_REASON = 300
@@ -21,13 +22,26 @@ def reconciled(store: RedisStore, record: Record, *, fast: bool = False) -> Reco
 
 
 def reconcile_or_halt(store: RedisStore, record: Record) -> ReconcileReport:
-    """The check every executing process makes before it takes a signal: what does not agree does not trade."""
-    report = reconciled(store, record, fast=True)
+    """The check every executing process makes before it takes a signal: what does not agree does not trade.
+
+    What cannot even be compared is raised, after the halt.
+    """
+    try:
+        report = reconciled(store, record, fast=True)
+    except StateMissing:
+        raise
+    except Permanent as error:
+        _halt(store, str(error))
+        raise
     for remark in report.remarks:
         log.warning("reconcile: %s", remark)
-    if report.clean:
-        return report
-    reason = f"{report}"[:LONGEST_REASON] + "; run `penumbra reconcile`, then `penumbra rebuild`"
+    if not report.clean:
+        _halt(store, str(report))
+    return report
+
+
+def _halt(store: RedisStore, why: str) -> None:
+    reason = f"{why[:LONGEST_REASON]}; run `penumbra reconcile`, then `penumbra rebuild`"
     log.critical("reconcile: %s", reason)
     try:
         current = store.control()
@@ -36,4 +50,3 @@ def reconcile_or_halt(store: RedisStore, record: Record) -> ReconcileReport:
             store.set_mode(Mode.HALT, actor=ACTOR, reason=reason, now_ms=store.now_ms())
     except StateMissing:
         log.critical("reconcile: there is no state to halt: nothing trades until `penumbra rebuild`")
-    return report

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from persistence.outbox import Backlog, Relay
 from runtime.clock import Stopwatch, pause, stopwatch
-from signals.errors import Transient
+from signals.errors import Permanent, Transient
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 15.0
@@ -41,7 +41,7 @@ def run(
     while not stop():
         try:
             if watch() - checked_s >= CHECK_EVERY_S:
-                check()
+                _compare(check)
                 checked_s = watch()
             report = relay.cycle(max_batch)
         except Transient as error:
@@ -59,6 +59,14 @@ def run(
         board.show(report.backlog, "")
         if report.read < max_batch or report.inserted + report.replayed == 0:
             wait(poll_ms / 1000)
+
+
+def _compare(check: Callable[[], None]) -> None:
+    """Whatever the comparison found, the facts on their way still belong into the record."""
+    try:
+        check()
+    except Permanent as error:
+        _log.critical("live state and record could not be compared: %s", error)
 
 
 class _Board:

@@ -21,6 +21,7 @@ from persistence.redis_store import RedisStore
 from persistence.store import CloseHow, Mode
 from runtime import reconcile as guarding
 from runtime.embedded import EmbeddedServers
+from signals.errors import Permanent
 from tests.support.house import House, built
 from tests.support.stores import DAY, HOUR, T0
 from tests.support.tampering import tamper
@@ -202,6 +203,8 @@ PLANTED: dict[str, tuple[str, str, Planted]] = {
     "a report nobody awaits": ("R1", E2, _zrem(Keys.unreported, E2)),
     "a report awaited of a phantom": ("R1", P3, _zadd(Keys.unreported, P3, T0 + 2 * HOUR)),
     "a score that is not its number": ("R1", P3, _zadd(lambda keys: keys.open("phantom"), P3, 1)),
+    "a number that is none": ("R1", P3, _hset(lambda keys: keys.position("phantom", "p3"), "deadline", "soon")),
+    "a counter that is none": ("R1", "executed ETHUSDT", _hset(Keys.executed_symbols, "ETHUSDT", "two")),
     "completed lost one": ("R2", "scalp: 0", _one_more_win),
     "an outcome too many": ("R3", "trend", _hset(lambda keys: keys.outcomes("trend"), "timeout", "9")),
     "closes miscounted": ("R3", "trend", _set(lambda keys: keys.closed_total("trend"), "11")),
@@ -320,3 +323,14 @@ def test_what_does_not_agree_is_halted_once_and_says_what_to_do(house: House) ->
     assert (halted.mode, halted.actor, halted.generation) == (Mode.HALT, "reconcile", control.generation + 1)
     assert halted.reason.startswith("R1 (1): phantom:pos:p3: due")
     assert "penumbra rebuild" in halted.reason
+
+
+def test_what_cannot_even_be_compared_is_halted_and_raised(house: House) -> None:
+    house.relay()
+    house.client.delete(house.keys.due())
+    house.client.set(house.keys.due(), "no set")
+    with pytest.raises(Permanent, match="due holds a string"):
+        guarding.reconcile_or_halt(house.store, house.record)
+    control = house.store.control()
+    assert control is not None
+    assert (control.mode, control.actor) == (Mode.HALT, "reconcile")

@@ -27,9 +27,10 @@ from runtime import embedded
 from runtime.embedded import EmbeddedServers
 from runtime.place import open_place
 from runtime.reconcile import reconcile_or_halt
+from signals.errors import Transient
 from signals.reasons import Reason
 from tests.support.house import House, built
-from tests.support.stores import T0, UNLIMITED, held
+from tests.support.stores import HOUR, T0, UNLIMITED, held
 
 
 @pytest.fixture
@@ -143,7 +144,9 @@ def test_redis_is_wiped_during_load(house: House, servers: EmbeddedServers) -> N
                 # The phase that was over when the question was asked: never one that began meanwhile.
                 now = phase[0]
                 try:
-                    reply = mine.open(f"load{number}", now_ms=T0 + 60_000 + number, want=Action.EXECUTE)
+                    # Moments of its own: the wipe takes the clock of the data away as well.
+                    at_ms = T0 + 60_000 + number
+                    reply = mine.open(f"load{number}", now_ms=at_ms, deadline_ms=at_ms + HOUR, want=Action.EXECUTE)
                     answered[f"{now} {reply.decision.action.value}"] += 1
                 except StateMissing:
                     answered[f"{now} refused"] += 1
@@ -252,3 +255,26 @@ def test_beyond_the_outbox_limit_nothing_new_is_executed(
     assert redis_client.xlen(keys.outbox()) == before + 1
     house.relay()
     assert house.open("y", want=Action.EXECUTE, limits=limits).decision.action is Action.EXECUTE
+
+
+def test_postgres_is_away_and_closes_go_on(house: House, servers_folder: Path) -> None:
+    """Row 37: nothing is refused before the limit, nothing is lost, and what had piled up drains."""
+    house.relay()
+    limits = replace(UNLIMITED, outbox_entries=40)
+    embedded.stop_postgres(servers_folder)
+    try:
+        answers = [house.open(f"away{n}", want=Action.EXECUTE, limits=limits).decision for n in range(25)]
+        for number in range(20, 25):
+            house.close(f"away{number}")
+        with pytest.raises(Transient):
+            house.relay()
+        peak: Any = house.client.xlen(house.keys.outbox())
+    finally:
+        embedded.start_postgres(servers_folder)
+    actions = Counter(decision.action for decision in answers)
+    assert (actions[Action.EXECUTE], actions[Action.PHANTOM]) == (20, 5)
+    assert {decision.reasons[0] for decision in answers if decision.action is Action.PHANTOM} == {Reason.RECORD_BEHIND}
+    assert peak == 55
+    house.relay()
+    assert house.client.xlen(house.keys.outbox()) == 0
+    house.clean()

@@ -490,6 +490,18 @@ def test_both_sides_are_compared_at_first_after_every_failure_and_now_and_then(
     assert told == ["check", "append 1", "check", "append 1", "check"]
 
 
+def test_facts_are_carried_whatever_the_comparison_says(
+    redis_client: redis.Redis, keys: Keys, record: Record, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check() -> None:
+        raise Permanent("a key of the wrong type")
+
+    put(redis_client, keys, entry(1))
+    run(relay, Stops(1), wait=lambda _seconds: None, check=check)
+    assert numbers(record) == [1]
+    assert "a key of the wrong type" in caplog.text
+
+
 def test_a_permanent_fault_is_loud(redis_client: redis.Redis, keys: Keys, record: Record) -> None:
     put(redis_client, keys, entry(1))
     relay = Relay(redis_client, keys, Failing(record, Permanent("no table"), 1))
