@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from persistence.record import Head, Record
-from persistence.rows import GENESIS, Link, Stored, link_hash
+from persistence.rows import GENESIS, Link, Stored, link_hash, trade_differs, trade_row
 
 What = Literal["removed", "swapped", "edited", "inserted", "truncated"]
 Row = tuple[Link, Stored | None]
@@ -82,7 +82,7 @@ def verify(
     # Runs the cursor's clean-up now and not when the garbage is collected.
     rows.close()
     if broken is None and last is None:
-        broken = _outside(record, walk)
+        broken = _outside(record, walk) or _trades(record)
     if broken is None and not wanted:
         detail = f"the head {str(expect_head)[:16]}… is no longer in the chain: its end was cut off or written anew"
         broken = Broken("truncated", walk.last_id, walk.last_seq, walk.links, detail)
@@ -108,6 +108,19 @@ def _outside(record: Record, walk: _Walk) -> Broken | None:
     if found is None:
         return None
     return Broken("inserted", found[0], found[1], walk.links, "no link stands for this fact")
+
+
+def _trades(record: Record) -> Broken | None:
+    """The rows people query: each says what its close says, or is not what was recorded."""
+    for fact, found in record.trades():
+        name = f"phantom_trades {fact.id.removeprefix('closed:')}"
+        if found is None:
+            return Broken("removed", name, fact.seq, 0, "the row of this close is gone")
+        wrong = trade_differs(trade_row(record.namespace, fact), found)
+        if wrong:
+            return Broken("edited", name, fact.seq, 0, f"{', '.join(wrong)}: not what the close says")
+    extra = record.trade_of_nothing()
+    return None if extra is None else Broken("inserted", f"phantom_trades {extra}", 0, 0, "no close stands behind it")
 
 
 def _with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, Row | None]]:

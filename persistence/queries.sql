@@ -52,6 +52,21 @@ where namespace = %(namespace)s and id in (select id from loose)
 order by position
 limit 1
 
+-- name: trades_of_closes
+select fact.seq, fact.id, fact.kind, fact.at_ms, fact.fields::text, fact.body::text, trade.*
+from penumbra.facts as fact
+left join penumbra.phantom_trades as trade
+    on trade.namespace = fact.namespace and trade.id = substr(fact.id, 8)
+where fact.namespace = %(namespace)s and fact.kind = 'closed'
+order by fact.position
+
+-- name: trades_of_nothing
+select id from penumbra.phantom_trades where namespace = %(namespace)s
+except
+select substr(id, 8) from penumbra.facts where namespace = %(namespace)s and kind = 'closed'
+order by 1
+limit 1
+
 -- name: no_nested_loops
 set local enable_nestloop = off
 

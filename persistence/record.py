@@ -283,6 +283,29 @@ class Record:
             cursor.execute(query("chain_in_order"), {"namespace": self.namespace, "after": after})
             yield from map(link_from, cursor)
 
+    def trades(self) -> Generator[tuple[Fact, Mapping[str, Any] | None], None, None]:
+        """Every close with the trade row that was made of it, read in pieces on a connection of its own."""
+        with (
+            _translated(),
+            self._open() as connection,
+            connection.transaction(),
+            connection.cursor(name="trades_of_closes") as cursor,
+        ):
+            connection.execute(query("no_nested_loops"))
+            cursor.itersize = READ_AHEAD
+            cursor.execute(query("trades_of_closes"), {"namespace": self.namespace})
+            columns = [column.name for column in cursor.description or ()][6:]
+            for seq, fact_id, kind, at_ms, fields, body, *row in cursor:
+                found = dict(zip(columns, row, strict=True))
+                fact = Fact(seq, fact_id, kind, at_ms, _fields(fact_id, fields), body)
+                yield fact, None if found["id"] is None else found
+
+    def trade_of_nothing(self) -> str | None:
+        """The first trade row that no close stands behind."""
+        with self._connected() as connection:
+            found = connection.execute(query("trades_of_nothing"), {"namespace": self.namespace}).fetchone()
+        return None if found is None else str(found[0])
+
     def unchained(self) -> tuple[str, int] | None:
         """Id and sequence number of the first fact that no link stands for."""
         with self._connected() as connection, connection.transaction():

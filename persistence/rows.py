@@ -130,6 +130,12 @@ def trade_row(namespace: str, fact: Fact) -> dict[str, object]:
     return row | {name: body.flag(name) for name in _FLAGS}
 
 
+def trade_differs(made: Mapping[str, object], found: Mapping[str, Any]) -> list[str]:
+    """Columns in which a stored trade row is not the one its fact makes."""
+    wanted = dict(made) | {"updated_at": made["created_at"], "features_json": json.loads(str(made["features_json"]))}
+    return [name for name, value in wanted.items() if found[name] != value]
+
+
 class _Body:
     """A closed fact's body, read with complaints that name the key."""
 

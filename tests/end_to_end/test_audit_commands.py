@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,12 @@ import redis
 from click.testing import CliRunner, Result
 
 from persistence.store import Mode
+from runtime.clock import pause, stopwatch
 from runtime.embedded import EmbeddedServers
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.cli import main
+from scripts.processes import Processes
 from tests.support.house import House, built
 from tests.support.tampering import tamper
 
@@ -49,6 +54,18 @@ def house(
 
 def penumbra(*words: str) -> Result:
     return CliRunner().invoke(main, list(words), catch_exceptions=False)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = stopwatch() + seconds
+    while not condition():
+        if stopwatch() > deadline:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        pause(0.005)
+
+
+def _carried(house: House, more_than: int) -> bool:
+    return house.record.count() > more_than
 
 
 def mode(house: House) -> tuple[Mode, str]:
@@ -119,3 +136,22 @@ def test_verify_audit_needs_no_redis(house: House, monkeypatch: pytest.MonkeyPat
     assert told.exit_code == 0
     assert json.loads(told.stdout)["links"] == house.record.count()
     assert "without Redis" in told.stderr
+
+
+def test_a_relay_killed_again_and_again_leaves_one_chain(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PENUMBRA_RELAY__BATCH", "3")
+    for number in range(400):
+        house.open(f"k{number}")
+    for run in range(4):
+        before = house.record.count()
+        with Processes(Path("logs"), {}) as processes:
+            pid = processes.start(f"relay{run}", ["relay"])
+            until(partial(_carried, house, before + 20), "the relay to carry something")
+            os.kill(pid, signal.SIGKILL)
+    left: Any = house.client.xlen(house.keys.outbox())
+    assert left > 0  # it was killed at work
+    house.relay()
+    assert house.record.count() == house.clean().seq
+    assert penumbra("verify-audit").exit_code == 0
+    assert house.client.xlen(house.keys.outbox()) == 0

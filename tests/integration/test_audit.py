@@ -299,6 +299,59 @@ def test_the_first_wrong_row_is_named(
     assert (broken.what, broken.id, broken.seq) == expected
 
 
+TRADES = {
+    "a win made of a loss": (
+        "update penumbra.phantom_trades set outcome = 'win' where namespace = %(n)s and id = 'l1'",
+        "edited",
+        "l1",
+    ),
+    "a result bettered": (
+        "update penumbra.phantom_trades set realized_rr = 0.0 where namespace = %(n)s and id = 'l1'",
+        "edited",
+        "l1",
+    ),
+    "a feature bettered": (
+        """
+        update penumbra.phantom_trades set features_json = jsonb_set(features_json, '{atr_pct}', '0.5')
+        where namespace = %(n)s and id = 'l1'
+        """,
+        "edited",
+        "l1",
+    ),
+    "a loss removed": ("delete from penumbra.phantom_trades where namespace = %(n)s and id = 'l1'", "removed", "l1"),
+    "a win invented": (
+        "update penumbra.phantom_trades set namespace = %(n)s where namespace = %(n)s || '-2' and id = 'foreign'",
+        "inserted",
+        "foreign",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "what", "name"), TRADES.values(), ids=TRADES)
+def test_trade_rows_are_held_against_their_closes(
+    record: Record,
+    postgres_dsn: str,
+    namespace: str,
+    owner: psycopg.Connection[Any],
+    closed_body: Callable[..., str],
+    statement: str,
+    what: str,
+    name: str,
+) -> None:
+    def closed(number: int, trade: str, *, won: bool) -> Fact:
+        return Fact(number, f"closed:{trade}", "closed", AT + number, {"sid": trade}, closed_body(trade, won=won))
+
+    record.append([closed(1, "w1", won=True), closed(2, "l1", won=False)])
+    other = Record(postgres_dsn, f"{namespace}-2")
+    other.append([closed(1, "foreign", won=True)])
+    other.close()
+    whole(record, 2)
+    tamper(owner, namespace, statement)
+    broken = verify(record).broken
+    assert broken is not None
+    assert (broken.what, broken.id) == (what, f"phantom_trades {name}")
+
+
 CUT = (
     "delete from penumbra.facts where namespace = %(n)s and seq > 5",
     "delete from penumbra.audit_chain where namespace = %(n)s and seq > 5",

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-TABLES = ("facts", "audit_chain")
+TABLES = ("facts", "audit_chain", "phantom_trades")
 
 
 @contextmanager
