@@ -83,6 +83,11 @@ class ReconcileReport:
         """Whether every rule holds."""
         return not self.broken
 
+    @property
+    def lost(self) -> bool:
+        """Whether there was no state to compare."""
+        return self.seq == 0
+
     def as_json(self) -> dict[str, object]:
         """The report as JSON-able values."""
         rules = {

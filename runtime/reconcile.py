@@ -35,7 +35,10 @@ def reconcile_or_halt(store: RedisStore, record: Record) -> ReconcileReport:
         raise
     for remark in report.remarks:
         log.warning("reconcile: %s", remark)
-    if not report.clean:
+    if report.lost:
+        # Without state there is nothing to halt and nothing trades; a rebuild under way looks the same.
+        log.critical("reconcile: %s; run `penumbra rebuild`", report)
+    elif not report.clean:
         _halt(store, str(report))
     return report
 
@@ -43,10 +46,7 @@ def reconcile_or_halt(store: RedisStore, record: Record) -> ReconcileReport:
 def _halt(store: RedisStore, why: str) -> None:
     reason = f"{why[:LONGEST_REASON]}; run `penumbra reconcile`, then `penumbra rebuild`"
     log.critical("reconcile: %s", reason)
-    try:
-        current = store.control()
-        # Already stopped for this: another generation would only invalidate what an operator has looked at.
-        if current is not None and not (current.mode is Mode.HALT and current.actor == ACTOR):
-            store.set_mode(Mode.HALT, actor=ACTOR, reason=reason, now_ms=store.now_ms())
-    except StateMissing:
-        log.critical("reconcile: there is no state to halt: nothing trades until `penumbra rebuild`")
+    current = store.control()
+    # Already stopped for this: another generation would only invalidate what an operator has looked at.
+    if current is not None and not (current.mode is Mode.HALT and current.actor == ACTOR):
+        store.set_mode(Mode.HALT, actor=ACTOR, reason=reason, now_ms=store.now_ms())

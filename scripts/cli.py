@@ -223,7 +223,7 @@ def migrate(namespace: str | None, clock: str) -> None:
 
 @main.command()
 @namespace_option
-@click.option("--force", is_flag=True, help="also while the namespace is not in HALT")
+@click.option("--force", is_flag=True, help="also out of HALT, and without what is lost")
 def rebuild(namespace: str | None, force: bool) -> None:
     """Recreate the live state in Redis from the record in Postgres; ends in HALT."""
     from persistence import rebuild as rebuilding

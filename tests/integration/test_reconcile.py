@@ -304,6 +304,8 @@ def test_a_namespace_that_is_gone(house: House) -> None:
     report = house.check()
     assert report.broken == ("R0",)
     assert "lost this namespace" in str(report)
+    assert guarding.reconcile_or_halt(house.store, house.record).lost
+    assert house.client.keys("*") == []  # nothing was written where nothing is
 
 
 # --- at boot
