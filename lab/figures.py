@@ -27,7 +27,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """Where the trades come from. ``first_ts`` and ``last_ts`` span the candles, in UTC epoch ms."""
+    """Where the trades come from. ``first_ts`` and ``last_ts`` span the candles, in UTC epoch ms.
+
+    ``record_head`` is the head of the audit chain over ``record_facts`` facts, empty when no record was read.
+    """
 
     strategy: str
     timeframe: str
@@ -42,6 +45,8 @@ class RunInfo:
     threshold_source: str
     clamp: str
     decisions_hash: str
+    record_head: str = ""
+    record_facts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 HOUR_MS = 3_600_000
 
 __all__ = ["RunInfo", "Standing", "Summary", "summarise"]
+RECORDED = ("record_head", "record_facts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,7 +104,10 @@ class Summary:
             )
             for trade in self.table.trades
         ]
-        text = json.dumps([rows, self.rounded()], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        figures = self.rounded()
+        # The chain holds when each fact was recorded: another run of the same input has another head.
+        figures["run"] = {name: value for name, value in figures["run"].items() if name not in RECORDED}
+        text = json.dumps([rows, figures], sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -186,6 +186,7 @@ class MemoryStore:
         return [Reason.SIGNAL_CLOCK.value] if command.signal_ms - command.now_ms > CLOCK_SKEW_MS else []
 
     def _limits(self, command: DecideCommand) -> list[str]:
+        # Without an outbox no record can be behind: ``outbox_entries`` has nothing to say here.
         limits = command.limits
         symbol_open = int(self.state.hashes.get(self.keys.executed_symbols(), {}).get(command.symbol, "0"))
         recent = self.state.zsets.get(self.keys.executes(), {}).values()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
@@ -16,13 +16,14 @@ import redis
 
 from persistence.connection import as_failure, text
 from persistence.keys import SINKS, Keys
-from persistence.record import AppendReport
+from persistence.record import AppendReport, Head
 from persistence.rows import BadFact
 from persistence.store import Fact
 
 TRIES = 3
 ABANDONED_AFTER_MS = 60_000
 CONSUMER = "relay"
+PAGE = 1_000
 _HEAD = ("seq", "id", "at", "body")
 _log = logging.getLogger(__name__)
 Reply = TypeVar("Reply")
@@ -85,6 +86,7 @@ class _Turn:
     inserted: int = 0
     replayed: int = 0
     conflicts: int = 0
+    head: Head | None = None
 
 
 def fact_from(entry: Entry) -> Fact:
@@ -224,6 +226,7 @@ class Relay:
         turn.inserted += report.inserted
         turn.replayed += report.replayed
         turn.conflicts += report.conflicts
+        turn.head = report.head or turn.head
 
     def _refused(self, entry: Entry, error: BadFact, turn: _Turn) -> None:
         self._tries[entry.id] += 1
@@ -242,6 +245,7 @@ class Relay:
             return
         outbox = self._keys.outbox()
         floor = self._ask(lambda: self._floor(frozenset(leaving)))
+        known = None if turn.head is None else confirmed_head(self._client, self._keys, self._sink)
         pipe = self._client.pipeline(transaction=True)
         for entry, reason in turn.dead:
             letter: Any = {**entry.content, "dead_entry": entry.id, "dead_sink": self._sink, "dead_reason": reason}
@@ -249,6 +253,11 @@ class Relay:
         pipe.xack(outbox, self._sink, *leaving)
         if floor is not None:
             pipe.xtrim(outbox, minid=floor, approximate=False)
+        if turn.head is not None and (known is None or turn.head.links > known.links):
+            # Kept outside the record: a Postgres that was put back to an older day no longer has this link, and may
+            # not hide that by growing a new end.
+            seen: Any = {"links": turn.head.links, "head": turn.head.hash}
+            pipe.hset(self._keys.sink(self._sink), mapping=seen)
         self._ask(pipe.execute)
         for entry_id in leaving:
             self._tries.pop(entry_id, None)
@@ -310,6 +319,32 @@ class Relay:
             "trouble": trouble,
         }
         self._ask(lambda: self._client.hset(self._keys.sink(self._sink), mapping=shown))
+
+
+def entries_until(client: redis.Redis, keys: Keys, last: str) -> Iterator[Entry]:
+    """Entries still in the stream up to one, read in pieces."""
+    start = "-"
+    while True:
+        page = cast("Sequence[Any]", client.xrange(keys.outbox(), start, last, count=PAGE))
+        for entry_id, content in page:
+            yield Entry(text(entry_id), content)
+        if len(page) < PAGE:
+            return
+        start = f"({text(page[-1][0])}"
+
+
+def confirmed_head(client: redis.Redis, keys: Keys, sink: str = "postgres") -> Head | None:
+    """The record's chain head as the relay last saw it; none when it has not carried a fact yet."""
+    try:
+        links, found = cast("list[Any]", client.hmget(keys.sink(sink), "links", "head"))
+    except redis.RedisError as error:
+        raise as_failure(error) from error
+    return None if links is None or found is None else Head(int(links), text(found))
+
+
+def forget_head(client: redis.Redis, keys: Keys, sink: str = "postgres") -> None:
+    """Accept the record as it stands."""
+    client.hdel(keys.sink(sink), "links", "head")
 
 
 def _entries(reply: Any) -> Iterable[Entry]:

@@ -15,7 +15,63 @@ from unnest(
 ) with ordinality as fact (id, seq, kind, at_ms, fields, body, sha256, nth)
 order by fact.nth
 on conflict (namespace, id) do nothing
-returning id
+returning id, position, (extract(epoch from recorded_at) * 1000000)::bigint
+
+-- name: lock_chain
+select pg_advisory_xact_lock(hashtextextended('penumbra chain ' || %(namespace)s, 0))
+
+-- name: chain_head
+select link, hash from penumbra.audit_chain where namespace = %(namespace)s order by link desc limit 1
+
+-- name: append_links
+insert into penumbra.audit_chain (namespace, link, id, seq, prev, hash)
+select %(namespace)s, next.link, next.id, next.seq, next.prev, next.hash
+from unnest(
+    %(links)s::bigint[], %(ids)s::text[], %(seqs)s::bigint[], %(prevs)s::text[], %(hashes)s::text[]
+) as next (link, id, seq, prev, hash)
+
+-- name: chain_in_order
+select
+    chain.link, chain.id, chain.seq, chain.prev, chain.hash, fact.seq, fact.kind, fact.at_ms,
+    fact.fields::text, fact.body::text, fact.sha256, (extract(epoch from fact.recorded_at) * 1000000)::bigint,
+    fact.position
+from penumbra.audit_chain as chain
+left join penumbra.facts as fact on fact.namespace = chain.namespace and fact.id = chain.id
+where chain.namespace = %(namespace)s and chain.link > %(after)s
+order by chain.link
+
+-- name: unchained
+with loose as (
+    select id from penumbra.facts where namespace = %(namespace)s
+    except
+    select id from penumbra.audit_chain where namespace = %(namespace)s
+)
+select id, seq
+from penumbra.facts
+where namespace = %(namespace)s and id in (select id from loose)
+order by position
+limit 1
+
+-- name: trades_of_closes
+select fact.seq, fact.id, fact.kind, fact.at_ms, fact.fields::text, fact.body::text, trade.*
+from penumbra.facts as fact
+left join penumbra.phantom_trades as trade
+    on trade.namespace = fact.namespace and trade.id = substr(fact.id, 8)
+where fact.namespace = %(namespace)s and fact.kind = 'closed'
+order by fact.position
+
+-- name: trades_of_nothing
+select id from penumbra.phantom_trades where namespace = %(namespace)s
+except
+select substr(id, 8) from penumbra.facts where namespace = %(namespace)s and kind = 'closed'
+order by 1
+limit 1
+
+-- name: no_nested_loops
+set local enable_nestloop = off
+
+-- name: link_hash
+select hash from penumbra.audit_chain where namespace = %(namespace)s and link = %(link)s
 
 -- name: digests
 select id, sha256 from penumbra.facts where namespace = %(namespace)s and id = any(%(ids)s::text[])
@@ -50,6 +106,44 @@ select seq, id, kind, at_ms, fields::text, body::text, sha256
 from penumbra.facts
 where namespace = %(namespace)s
 order by seq, position
+
+-- name: one_snapshot
+set transaction isolation level repeatable read read only
+
+-- name: closes_until
+select fields ->> 'strategy', fields ->> 'outcome', fields ->> 'learned' = '1', count(*)
+from penumbra.facts
+where namespace = %(namespace)s and kind = 'closed' and seq <= %(seq)s
+group by 1, 2, 3
+
+-- name: open_until
+-- One pass and no join: for a namespace the statistics do not know yet a join can become a nested scan.
+select min(fields ->> 'prefix') filter (where kind = 'opened'), substr(id, position(':' in id) + 1)
+from penumbra.facts
+where namespace = %(namespace)s and kind in ('opened', 'closed') and seq <= %(seq)s
+group by 2
+having not bool_or(kind = 'closed')
+
+-- name: learning_until
+select seq, id, kind, at_ms, fields::text, body::text
+from penumbra.facts
+where
+    namespace = %(namespace)s and seq <= %(seq)s
+    and kind in ('profile', 'retrain', 'training', 'published', 'untrained', 'pointed')
+order by seq, position
+
+-- name: strategies
+select distinct fields ->> 'strategy' from penumbra.facts where namespace = %(namespace)s and kind = 'profile' order by 1
+
+-- name: rebuilds
+select count(*) from penumbra.facts
+where namespace = %(namespace)s and kind = 'control' and fields ->> 'by' = 'rebuild'
+
+-- name: known_ids
+select id from penumbra.facts where namespace = %(namespace)s and id = any(%(ids)s::text[])
+
+-- name: links_of_seq
+select count(*) from penumbra.audit_chain where namespace = %(namespace)s and seq = %(seq)s
 
 -- name: has_facts
 select exists (select from penumbra.facts where namespace = %(namespace)s)

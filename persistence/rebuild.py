@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import redis
 
+from persistence.audit import missing_head
 from persistence.connection import as_failure, text
 from persistence.keys import STATE_PREFIXES, Keys
-from persistence.outbox import Relay
+from persistence.outbox import Relay, confirmed_head, forget_head
 from persistence.record import Record
 from persistence.state import State
 from persistence.store import ClockKind, Fact, Mode
@@ -86,6 +87,8 @@ def rebuild(client: redis.Redis, keys: Keys, record: Record, *, force: bool = Fa
         with record.lock(ACTOR):
             meta = _fence(client, keys, force=force)
             try:
+                # Before anything is added to a record that may have lost its end.
+                _check_head(client, keys, record, force=force)
                 drained = _drain(client, keys, record)
                 _check_dead(client, keys, force=force)
                 folded = fold(record.facts(), keys)
@@ -160,6 +163,19 @@ def _check_dead(client: redis.Redis, keys: Keys, *, force: bool) -> None:
             f"{dead} facts in {keys.dead()} never reached Postgres and would be missing: look at them first, then "
             "delete them or use --force"
         )
+
+
+def _check_head(client: redis.Redis, keys: Keys, record: Record, *, force: bool) -> None:
+    """A record that once held more than it does now makes a poorer state than the one it would replace."""
+    confirmed = confirmed_head(client, keys)
+    gone = None if confirmed is None else missing_head(record, confirmed)
+    if gone is None:
+        return
+    if not force:
+        raise RebuildRefused(
+            f"{gone.detail}: put back a newer copy of it, or use --force to go on without what is lost"
+        )
+    forget_head(client, keys)
 
 
 def _check_whole(folded: Fold, keys: Keys, *, force: bool) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -14,13 +14,14 @@ from psycopg import conninfo, errors
 
 from persistence.migrate import migrate
 from persistence.queries import query
-from persistence.rows import BadFact, digest, trade_row
+from persistence.rows import GENESIS, BadFact, Link, Stored, digest, link_from, link_hash, trade_row
 from persistence.store import Fact
 from signals.errors import Permanent, Transient
 from signals.parse import canonical_json
 
 READ_AHEAD = 2_000
 CONNECT_TIMEOUT_S = 5
+CHAIN_TABLE = "audit_chain"
 _log = logging.getLogger(__name__)
 
 # Classes of SQLSTATE. The fault lies in the data: data exception, integrity, program limit (a key too long).
@@ -37,12 +38,24 @@ class RecordDamaged(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The newest link of the chain: how many facts it stands for, and the hash that stands for them."""
+
+    links: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppendReport:
-    """How many facts were new, how many were known, and the ids that came with another content."""
+    """How many facts were new, how many were known, and the ids that came with another content.
+
+    ``head`` is the chain's after new facts, none when there were none.
+    """
 
     inserted: int
     replayed: int
     conflicting: tuple[str, ...]
+    head: Head | None = field(default=None, compare=False)
 
     @property
     def conflicts(self) -> int:
@@ -50,10 +63,24 @@ class AppendReport:
         return len(self.conflicting)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the record says up to a sequence number: closes by strategy, outcome and whether learned; open positions."""
+
+    closes: Mapping[tuple[str, str, bool], int]
+    open: frozenset[tuple[str, str]]
+    learning: tuple[Fact, ...]
+    rebuilds: int
+    known: frozenset[str]
+
+
 def as_failure(error: psycopg.Error) -> Transient | Permanent:
     """Whether the same statement may succeed later, never, or never because of the data it carried."""
     said = f"postgres: {type(error).__name__}: {str(error).strip()}"
     state = error.sqlstate or ""
+    if isinstance(error, errors.UniqueViolation) and error.diag.table_name == CHAIN_TABLE:
+        # Somebody without our lock was faster; the next try follows what they wrote.
+        return Transient(said)
     if state[:2] in _DATA or (not state and isinstance(error, errors.DataError)):
         return BadFact(said)
     if state[:2] in _PASSING or state == _READ_ONLY:
@@ -140,22 +167,50 @@ class Record:
             return AppendReport(0, 0, ())
         digests = [digest(fact) for fact in facts]
         with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+            # One writer at a time, so that the chain has one end: the lock goes with the transaction.
+            cursor.execute(query("lock_chain"), {"namespace": self.namespace})
             cursor.execute(query("append_facts"), self._columns(facts, digests))
-            fresh = {row[0] for row in cursor.fetchall()}
+            fresh = {fact_id: (recorded_us, position) for fact_id, position, recorded_us in cursor.fetchall()}
             new: list[Fact] = []
+            stored: list[Stored] = []
             known: list[tuple[Fact, str]] = []
             for fact, sha256 in zip(facts, digests, strict=True):
-                if fact.id in fresh:
-                    # Only the first of two in one batch was inserted.
-                    fresh.remove(fact.id)
-                    new.append(fact)
-                else:
+                # Only the first of two in one batch was inserted.
+                row = fresh.pop(fact.id, None)
+                if row is None:
                     known.append((fact, sha256))
+                    continue
+                new.append(fact)
+                fields = canonical_json(fact.fields)
+                stored.append(Stored(fact.seq, fact.id, fact.kind, fact.at_ms, fields, fact.body, sha256, *row))
             rows = [trade_row(self.namespace, fact) for fact in new if fact.kind == "closed"]
             if rows:
                 cursor.executemany(query("append_trade"), rows)
+            head = self._chain(cursor, stored)
             conflicting = self._compare(cursor, known)
-        return AppendReport(len(new), len(known) - len(conflicting), conflicting)
+        return AppendReport(len(new), len(known) - len(conflicting), conflicting, head)
+
+    def _chain(self, cursor: psycopg.Cursor[Any], stored: Sequence[Stored]) -> Head | None:
+        """Link new facts to the chain in the transaction that brings them, so that no kill can come between."""
+        if not stored:
+            return None
+        cursor.execute(query("chain_head"), {"namespace": self.namespace})
+        number, last = cursor.fetchone() or (0, GENESIS)
+        links: list[Link] = []
+        for row in sorted(stored, key=lambda row: row.position):
+            link = Link(number + 1, row.id, row.seq, last, link_hash(last, self.namespace, row))
+            links.append(link)
+            number, last = link.number, link.hash
+        columns: dict[str, object] = {
+            "namespace": self.namespace,
+            "links": [link.number for link in links],
+            "ids": [link.id for link in links],
+            "seqs": [link.seq for link in links],
+            "prevs": [link.prev for link in links],
+            "hashes": [link.hash for link in links],
+        }
+        cursor.execute(query("append_links"), columns)
+        return Head(number, last)
 
     def _columns(self, facts: Sequence[Fact], digests: list[str]) -> dict[str, object]:
         return {
@@ -213,6 +268,97 @@ class Record:
                 if digest(fact) != sha256:
                     raise RecordDamaged(f"fact {fact_id} no longer has the content it was recorded with")
                 yield fact
+
+    def chain(self, after: int = 0) -> Generator[tuple[Link, Stored | None], None, None]:
+        """Links after a number with the facts they stand for, read in pieces on a connection of its own."""
+        with (
+            _translated(),
+            self._open() as connection,
+            connection.transaction(),
+            connection.cursor(name="chain_in_order") as cursor,
+        ):
+            # For a namespace the statistics do not know yet the planner would look every fact up in the wrong index.
+            connection.execute(query("no_nested_loops"))
+            cursor.itersize = READ_AHEAD
+            cursor.execute(query("chain_in_order"), {"namespace": self.namespace, "after": after})
+            yield from map(link_from, cursor)
+
+    def trades(self) -> Generator[tuple[Fact, Mapping[str, Any] | None], None, None]:
+        """Every close with the trade row that was made of it, read in pieces on a connection of its own."""
+        with (
+            _translated(),
+            self._open() as connection,
+            connection.transaction(),
+            connection.cursor(name="trades_of_closes") as cursor,
+        ):
+            connection.execute(query("no_nested_loops"))
+            cursor.itersize = READ_AHEAD
+            cursor.execute(query("trades_of_closes"), {"namespace": self.namespace})
+            columns = [column.name for column in cursor.description or ()][6:]
+            for seq, fact_id, kind, at_ms, fields, body, *row in cursor:
+                found = dict(zip(columns, row, strict=True))
+                fact = Fact(seq, fact_id, kind, at_ms, _fields(fact_id, fields), body)
+                yield fact, None if found["id"] is None else found
+
+    def trade_of_nothing(self) -> str | None:
+        """The first trade row that no close stands behind."""
+        with self._connected() as connection:
+            found = connection.execute(query("trades_of_nothing"), {"namespace": self.namespace}).fetchone()
+        return None if found is None else str(found[0])
+
+    def unchained(self) -> tuple[str, int] | None:
+        """Id and sequence number of the first fact that no link stands for."""
+        with self._connected() as connection, connection.transaction():
+            connection.execute(query("no_nested_loops"))
+            found = connection.execute(query("unchained"), {"namespace": self.namespace}).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def head(self) -> Head:
+        """The newest link; of an empty chain what its first link will follow."""
+        with self._connected() as connection:
+            found = connection.execute(query("chain_head"), {"namespace": self.namespace}).fetchone()
+        return Head(0, GENESIS) if found is None else Head(found[0], found[1])
+
+    def link_hash(self, number: int) -> str | None:
+        """The hash of a link, none when it is not there."""
+        with self._connected() as connection:
+            found = connection.execute(query("link_hash"), {"namespace": self.namespace, "link": number}).fetchone()
+        return None if found is None else str(found[0])
+
+    def links_of_seq(self, seq: int) -> int:
+        """How many links stand for a fact with a sequence number."""
+        with self._connected() as connection:
+            found = connection.execute(query("links_of_seq"), {"namespace": self.namespace, "seq": seq}).fetchone()
+        return 0 if found is None else int(found[0])
+
+    # --- what the live state is compared with
+
+    def strategies(self) -> list[str]:
+        """Strategies that were ever registered."""
+        with self._connected() as connection:
+            found = connection.execute(query("strategies"), {"namespace": self.namespace}).fetchall()
+        return [name for (name,) in found]
+
+    def standing(self, seq: int, coming: Collection[str] = ()) -> Standing:
+        """What the facts up to a number say, all read at one moment; ``coming`` are ids that may be known or not."""
+        until = {"namespace": self.namespace, "seq": seq}
+        with self._connected() as connection, connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(query("one_snapshot"))
+            closes = cursor.execute(query("closes_until"), until).fetchall()
+            open_ = cursor.execute(query("open_until"), until).fetchall()
+            learning = cursor.execute(query("learning_until"), until).fetchall()
+            rebuilds = cursor.execute(query("rebuilds"), until).fetchall()
+            known = cursor.execute(query("known_ids"), {"namespace": self.namespace, "ids": list(coming)}).fetchall()
+        return Standing(
+            closes={(strategy, outcome, learned): count for strategy, outcome, learned, count in closes},
+            open=frozenset((prefix, sid) for prefix, sid in open_),
+            learning=tuple(
+                Fact(number, fact_id, kind, at_ms, _fields(fact_id, fields), body)
+                for number, fact_id, kind, at_ms, fields, body in learning
+            ),
+            rebuilds=int(rebuilds[0][0]),
+            known=frozenset(fact_id for (fact_id,) in known),
+        )
 
     def is_empty(self) -> bool:
         """Whether nothing was ever recorded for this namespace."""

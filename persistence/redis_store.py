@@ -527,6 +527,7 @@ def _decide_args(command: DecideCommand, day: str) -> dict[str, str | int]:
         "limit_r": micro(limits.daily_loss_r),
         "limit_money": micro(limits.daily_loss_money),
         "limit_tracked": limits.tracked_positions,
+        "limit_outbox": limits.outbox_entries,
     }
 
 

@@ -29,6 +29,7 @@ NAMES = (
     "publish",
     "settle",
     "point",
+    "survey",
 )
 
 

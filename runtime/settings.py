@@ -139,6 +139,7 @@ class LimitsSettings(_Section):
     daily_loss_r: float = _built_in(Limits, "daily_loss_r")
     daily_loss_money: float = _built_in(Limits, "daily_loss_money")
     tracked_positions: int = _built_in(Limits, "tracked_positions")
+    outbox_entries: int = _built_in(Limits, "outbox_entries")
 
 
 class ProfileSettings(_Section):

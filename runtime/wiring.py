@@ -15,6 +15,7 @@ from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, StateMissing
 from runtime import embedded
 from runtime.follow import Follower
+from runtime.reconcile import reconcile_or_halt
 from runtime.secrecy import is_local
 from runtime.service import Service
 from runtime.settings import Settings
@@ -112,6 +113,10 @@ class Wiring:
         from runtime.train import Trainer
 
         return Trainer(self.store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
+
+    def reconcile_or_halt(self) -> None:
+        """See that live state and record agree; a namespace where they do not goes into HALT."""
+        reconcile_or_halt(self.store, self.record)
 
     def ensure_namespace(self, clock: ClockKind = ClockKind.LIVE) -> None:
         """Create the namespace where there has never been one, and register its profiles.

@@ -161,6 +161,7 @@ def worker(namespace: str | None, burst: bool) -> None:
     wiring = _wiring(namespace)
     wiring.require_keys()
     wiring.ensure_namespace()
+    wiring.reconcile_or_halt()
     queue = wiring.settings.queue
     gate = GateWorker(
         queue_name(wiring.namespace, queue.name),
@@ -188,7 +189,7 @@ def relay(namespace: str | None) -> None:
     wiring.ensure_namespace()
     settings = wiring.settings.relay
     carrier = Relay(wiring.client, wiring.store.keys, wiring.record)
-    run(carrier, stop_on_signals(), settings.poll_ms, max_batch=settings.batch)
+    run(carrier, stop_on_signals(), settings.poll_ms, max_batch=settings.batch, check=wiring.reconcile_or_halt)
 
 
 @main.command()
@@ -229,7 +230,7 @@ def migrate(namespace: str | None, clock: str) -> None:
 
 @main.command()
 @namespace_option
-@click.option("--force", is_flag=True, help="also while the namespace is not in HALT")
+@click.option("--force", is_flag=True, help="also out of HALT, and without what is lost")
 def rebuild(namespace: str | None, force: bool) -> None:
     """Recreate the live state in Redis from the record in Postgres; ends in HALT."""
     from persistence import rebuild as rebuilding
@@ -239,6 +240,28 @@ def rebuild(namespace: str | None, force: bool) -> None:
     report = rebuilding.rebuild(wiring.client, wiring.store.keys, wiring.record, force=force)
     click.echo(str(report))
     click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
+
+
+@main.command("verify-audit")
+@namespace_option
+@click.option("--expect-head", default=None, help="a head printed earlier, by a report or by this command")
+@json_option
+def verify_audit(namespace: str | None, expect_head: str | None, as_json: bool) -> None:
+    """Walk the record's hash chain; names the first row that is not what was recorded. Exit status 0 or 1."""
+    from scripts.audit_run import run_verify
+
+    sys.exit(run_verify(_wiring(namespace), expect_head=expect_head, as_json=as_json))
+
+
+@main.command()
+@namespace_option
+@click.option("--repair", is_flag=True, help="halt and rebuild when a rule does not hold")
+@json_option
+def reconcile(namespace: str | None, repair: bool, as_json: bool) -> None:
+    """Compare live state and record, rule by rule. Exit status 0 or 1."""
+    from scripts.audit_run import run_reconcile
+
+    sys.exit(run_reconcile(_wiring(namespace), repair=repair, as_json=as_json))
 
 
 def _switch(namespace: str | None, mode: Mode, reason: str, expected: int | None = None) -> None:

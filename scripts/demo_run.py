@@ -21,11 +21,13 @@ from market.candles import Candles
 from market.exchange import fetch_candles
 from market.generated import generate
 from market.reference_strategies import OpenGuard, StrategySettings
+from persistence.record import Head
 from persistence.store import ClockKind
 from phantom.advance import advance
 from phantom.position import Closed, Position, terms_for
 from runtime import embedded
 from runtime.clock import pause, stopwatch
+from runtime.reconcile import reconciled
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.processes import Processes
@@ -99,16 +101,17 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
             console.print("[bold]running[/]  worker, relay, follower, trainer: a process each\n", highlight=False)
             engine = _Engine(wiring, profile, strategy, console)
             engine.play(series, signals, processes)
-            trades = _recorded(wiring, processes)
+            trades, head = _recorded(wiring, processes)
     finally:
         _close(settings, keep=options.keep, console=console)
     replayed = play(profile, series, signals, strategy, limits=True, learn=True)
     run = _run_info(options, strategy, series, profile, replayed, source)
+    run = replace(run, record_head=head.hash, record_facts=head.links)
     summary = summarise(trades, seed=1, run=run)
     page = _write(summary, options.out / f"demo-{options.strategy}.html")
     console.print()
     print_summary(summary, console)
-    _say_goodbye(console, trades, replayed, page, stopwatch() - began, options)
+    _say_goodbye(console, trades, head, replayed, page, stopwatch() - began, options)
     return summary
 
 
@@ -307,17 +310,23 @@ def _moment(ts_ms: int) -> str:
     return iso_utc(ts_ms)[:16].replace("T", " ")
 
 
-def _recorded(wiring: Wiring, processes: Processes) -> list[Trade]:
-    """Wait until the relay has carried every fact to Postgres, then read the trades from there."""
+def _recorded(wiring: Wiring, processes: Processes) -> tuple[list[Trade], Head]:
+    """Wait until the relay has carried every fact to Postgres, then read the trades from there.
+
+    A report on a record that does not agree with the live state, or is not what was written, would be worth nothing.
+    """
     deadline = stopwatch() + DRAIN_S
     while wiring.client.xlen(wiring.store.keys.outbox()) > 0:
         processes.check()
         if stopwatch() > deadline:
             raise Transient("the relay does not keep up")
         pause(0.05)
+    agreed = reconciled(wiring.store, wiring.record)
+    if not agreed.clean:
+        raise Permanent(f"live state and record do not agree: {agreed}")
     trades = trades_of(wiring.record.facts())
     wiring.record.close()
-    return trades
+    return trades, Head(agreed.audit.links, agreed.audit.head)
 
 
 def _close(settings: Settings, *, keep: bool, console: Console) -> None:
@@ -368,7 +377,13 @@ def _story(trades: list[Trade]) -> set[tuple[object, ...]]:
 
 
 def _say_goodbye(
-    console: Console, trades: list[Trade], replayed: Replayed, page: Path, seconds: float, options: DemoOptions
+    console: Console,
+    trades: list[Trade],
+    head: Head,
+    replayed: Replayed,
+    page: Path,
+    seconds: float,
+    options: DemoOptions,
 ) -> None:
     same = same_story(trades, replayed)
     verdict = "[green]identical[/]" if same else "[red]different[/]"
@@ -376,6 +391,11 @@ def _say_goodbye(
         f"\nThe same candles replayed in memory through the same code: {len(replayed.trades)} trades, {verdict} to the "
         "ones in Postgres.",
         highlight=False,
+    )
+    console.print(
+        f"Record and live state agree; {head.links} facts, audit chain head {head.hash}",
+        highlight=False,
+        soft_wrap=True,
     )
     print_trained(replayed.trained, console)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

@@ -44,7 +44,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Hard limits on executed positions, checked inside the commit of a decision; 0 switches off all but the last."""
+    """Hard limits on executed positions, checked inside the commit of a decision; 0 switches one off.
+
+    ``tracked_positions`` cannot be switched off; ``outbox_entries`` are facts that have not reached every sink yet.
+    """
 
     open_positions: int = 50
     per_symbol: int = 3
@@ -52,9 +55,17 @@ class Limits:
     daily_loss_r: float = 10.0
     daily_loss_money: float = 5_000.0
     tracked_positions: int = 10_000
+    outbox_entries: int = 50_000
 
     def __post_init__(self) -> None:
-        for name in ("open_positions", "per_symbol", "executes_per_minute", "daily_loss_r", "daily_loss_money"):
+        for name in (
+            "open_positions",
+            "per_symbol",
+            "executes_per_minute",
+            "daily_loss_r",
+            "daily_loss_money",
+            "outbox_entries",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= 1e9):
                 raise Invalid(Reason.FIELD_RANGE, name, "0 (off) to 1e9")

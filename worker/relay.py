@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 
 from persistence.outbox import Backlog, Relay
-from runtime.clock import pause
-from signals.errors import Transient
+from runtime.clock import Stopwatch, pause, stopwatch
+from signals.errors import Permanent, Transient
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 15.0
 SHORTEST_STEP_S = 0.02
+CHECK_EVERY_S = 300.0
 SHOW_EVERY = 50
 """Turns after which the backlog is shown even when it has not changed."""
 _log = logging.getLogger(__name__)
@@ -25,15 +27,26 @@ def run(
     *,
     max_batch: int = 500,
     wait: Callable[[float], None] = pause,
+    check: Callable[[], None] = lambda: None,
+    watch: Stopwatch = stopwatch,
 ) -> None:
-    """Relay until ``stop`` says so. What passes is waited for, for ever; what does not is raised."""
+    """Relay until ``stop`` says so. What passes is waited for, for ever; what does not is raised.
+
+    ``check`` compares both sides: at first, now and then, and after every failure, because a server that comes back
+    may come back from an older day.
+    """
     board = _Board(relay)
     failures = 0
+    checked_s = -math.inf
     while not stop():
         try:
+            if watch() - checked_s >= CHECK_EVERY_S:
+                _compare(check)
+                checked_s = watch()
             report = relay.cycle(max_batch)
         except Transient as error:
             failures += 1
+            checked_s = -math.inf
             # At doubling distances: an hour without Postgres is a few lines, not hundreds.
             if failures & (failures - 1) == 0:
                 _log.warning("relay waits, failure %d: %s", failures, error)
@@ -46,6 +59,14 @@ def run(
         board.show(report.backlog, "")
         if report.read < max_batch or report.inserted + report.replayed == 0:
             wait(poll_ms / 1000)
+
+
+def _compare(check: Callable[[], None]) -> None:
+    """Whatever the comparison found, the facts on their way still belong into the record."""
+    try:
+        check()
+    except Permanent as error:
+        _log.critical("live state and record could not be compared: %s", error)
 
 
 class _Board:

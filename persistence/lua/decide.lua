@@ -56,6 +56,7 @@ if action ~= 'rejected' then
     { A.limit_rate, redis.call('ZCOUNT', K.executes, '(' .. window, '+inf'), 'LIMIT_EXECUTE_RATE' },
     { A.limit_r, -int(redis.call('HGET', K.day, 'r_micro')), 'LIMIT_DAILY_LOSS_R' },
     { A.limit_money, -int(redis.call('HGET', K.day, 'money_micro')), 'LIMIT_DAILY_LOSS_MONEY' },
+    { A.limit_outbox, redis.call('XLEN', K.outbox), 'RECORD_BEHIND' },
   }
   for _, check in ipairs(checks) do
     local limit = int(check[1])

@@ -19,7 +19,7 @@ from persistence.store import Fact
 from signals.errors import Permanent, Transient
 
 AT = 1_700_000_000_000
-TABLES = ("facts", "fact_conflicts", "phantom_trades", "migrations")
+TABLES = ("facts", "fact_conflicts", "phantom_trades", "migrations", "audit_chain")
 
 
 @pytest.fixture

@@ -447,7 +447,8 @@ def test_the_loop_carries_and_shows(redis_client: redis.Redis, keys: Keys, recor
     assert numbers(record) == list(range(1, 8))
     assert waits == [0.02] * 3  # two full batches are followed by the next at once
     shown = redis_client.hgetall(keys.sink("postgres"))
-    assert shown == {b"pending": b"0", b"lag": b"0", b"dead": b"0", b"oldest_ms": b"", b"trouble": b""}
+    head = {b"links": b"7", b"head": record.head().hash.encode()}
+    assert shown == head | {b"pending": b"0", b"lag": b"0", b"dead": b"0", b"oldest_ms": b"", b"trouble": b""}
 
 
 def test_the_loop_backs_off_and_says_why(redis_client: redis.Redis, keys: Keys, record: Record) -> None:
@@ -461,6 +462,44 @@ def test_the_loop_backs_off_and_says_why(redis_client: redis.Redis, keys: Keys, 
     shown = redis_client.hgetall(keys.sink("postgres"))
     assert (shown[b"pending"], shown[b"trouble"]) == (b"1", b"away")
     assert int(shown[b"oldest_ms"]) >= 0
+
+
+def test_both_sides_are_compared_at_first_after_every_failure_and_now_and_then(
+    redis_client: redis.Redis, keys: Keys, record: Record
+) -> None:
+    told: list[str] = []
+
+    class Watched:
+        def append(self, facts: Sequence[Fact]) -> AppendReport:
+            told.append(f"append {len(facts)}")
+            return failing.append(facts)
+
+    failing = Failing(record, Transient("away"), 1)
+    put(redis_client, keys, entry(1))
+    # Seconds as the loop reads them: before each turn and after each check.
+    readings = iter([0, 1, 2, 3, 4, 303, 304])
+    relay = Relay(redis_client, keys, Watched())
+    run(
+        relay,
+        Stops(5),
+        wait=lambda _seconds: None,
+        check=lambda: told.append("check"),
+        watch=lambda: float(next(readings)),
+    )
+    # One turn waits out the failure. The turn at second 4 needs no check, the one at 303 does.
+    assert told == ["check", "append 1", "check", "append 1", "check"]
+
+
+def test_facts_are_carried_whatever_the_comparison_says(
+    redis_client: redis.Redis, keys: Keys, record: Record, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check() -> None:
+        raise Permanent("a key of the wrong type")
+
+    put(redis_client, keys, entry(1))
+    run(relay, Stops(1), wait=lambda _seconds: None, check=check)
+    assert numbers(record) == [1]
+    assert "a key of the wrong type" in caplog.text
 
 
 def test_a_permanent_fault_is_loud(redis_client: redis.Redis, keys: Keys, record: Record) -> None:

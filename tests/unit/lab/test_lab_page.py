@@ -100,6 +100,16 @@ def test_the_verdict_comes_first_and_every_part_is_there(summary: Summary, page:
     assert RUN.decisions_hash in text
 
 
+def test_the_audit_chains_head_is_shown_and_moves_no_digest(summary: Summary, page: str) -> None:
+    assert "Audit chain" not in page
+    recorded = dataclasses.replace(
+        summary, run=dataclasses.replace(summary.run, record_head="beef" * 16, record_facts=77)
+    )
+    text = re.sub(r"\s+", " ", " ".join(Structure(render_page(recorded)).text))
+    assert f"Audit chain, head over 77 facts {'beef' * 16}" in text
+    assert recorded.digest() == summary.digest()
+
+
 def test_pictures_and_tables_can_be_read_aloud(page: str) -> None:
     structure = Structure(page)
     pictures = [found for found in structure.named("svg") if "aria-hidden" not in found]
