@@ -110,15 +110,21 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
 
 
 def _relay(keys: Keys) -> tuple[Grant, ...]:
-    """Carry the outbox away, and nothing else."""
+    """Carry the outbox away, see whether live state and record agree, and halt when they do not."""
     outbox, dead, boards = keys.outbox(), keys.dead(), keys.sink(ANY)
+    families = tuple(keys.family(word) for word in OUR_FAMILIES)
     return (
         Grant((*TRANSACTION, "info")),
         Grant(("xgroup|create", "xreadgroup", "xautoclaim", "xpending", "xack", "xtrim", "xinfo|groups"), (outbox,)),
-        Grant(("xlen", "xrange", "exists"), reads=(outbox,)),
         Grant(("xadd", "xlen", "exists"), (dead,)),
-        Grant(("hset",), (boards,)),
-        Grant(LOOKS, reads=(keys.meta(), keys.control(), keys.profile(ANY), keys.market_clock())),
+        Grant(("hset", "hdel", "hmget"), (boards,)),
+        # A script that only looks needs the right to be called on what it looks at; what it does is judged apart.
+        Grant(SCRIPTS, families),
+        Grant(("+@read", *NEVER), reads=families),
+        # The halt: one script, and stopping is never a right too many.
+        Grant(("hset",), (keys.control(),)),
+        Grant(("hincrby",), (keys.meta(),)),
+        Grant(("xadd",), (outbox,)),
     )
 
 
