@@ -23,11 +23,14 @@ from persistence.memory_store import MemoryStore
 from qscore.threshold import SEED as SEED_CLAMP
 from runtime.follow import VOLATILITY_TIMEFRAMES
 from runtime.settings import Settings
+from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.profile import Clamping, Profile
 from signals.signal import Signal
 
 RULES = "heuristic alone"
+SETTINGS = 3
+"""Runs of a replay that learns: the heuristic alone, and the ensemble under both clamps."""
 SHOWN_EVERY = 2_000
 """Candles between two moves of the progress bar."""
 
@@ -59,12 +62,30 @@ class ReplayOutcome:
     replayed: Replayed
     summary: Summary
     digest: str
-    page: Path | None
+    page: Path
 
 
 def run_replay(options: ReplayOptions) -> ReplayOutcome:
     """Replay, print, and write the page."""
     console = Console(stderr=options.as_json)
+    outcome = replayed_as(options, console)
+    replayed, summary, page = outcome.replayed, outcome.summary, outcome.page
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(summary, page)
+    if options.as_json:
+        click.echo(json.dumps(as_json(outcome), indent=2))
+    else:
+        print_summary(summary, console)
+        console.print(
+            f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
+        )
+        console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
+        console.print(f"report {page}", highlight=False)
+    return outcome
+
+
+def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
+    """Replay as the options say, with its figures; nothing is written."""
     series = read_series(options.paths, options.tracking)
     for complaint in series.complaints:
         console.print(f"[yellow]left out or missing[/] {complaint}", highlight=False)
@@ -76,26 +97,14 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
         profile = replace(profile, clamp=Clamping(options.clamp))
     with _bar(console, quiet=options.as_json) as bar:
         signals = strategy_signals(options.strategy, series, settings)
-        runs = 3 if options.learn else 1
+        runs = SETTINGS if options.learn else 1
         task = bar.add_task(f"{len(signals)} proposals", total=runs * series.candle_count)
         scene = Scene(profile, series, signals, settings, limits=options.limits, bar=(bar, task))
         replayed, learning = scene.learn(options.seed) if options.learn else (scene.play(), None)
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
     summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(summary, page)
-    outcome = ReplayOutcome(replayed, summary, summary.digest(), page)
-    if options.as_json:
-        click.echo(json.dumps(as_json(outcome), indent=2))
-    else:
-        print_summary(summary, console)
-        console.print(
-            f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
-        )
-        console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
-        console.print(f"report {page}", highlight=False)
-    return outcome
+    return ReplayOutcome(replayed, summary, summary.digest(), page)
 
 
 def _bar(console: Console, *, quiet: bool) -> Progress:
@@ -129,7 +138,8 @@ class Scene:
             on_end=guard.closed,
             # Of no more than live would know: a regime that only a replay can tell would be another gate.
             volatility_timeframes=tuple(name for name in VOLATILITY_TIMEFRAMES if name == self.settings.timeframe),
-            **({} if watch is None else {"learner_for": _trainer_with(watch), "on_trained": watch.trained}),
+            learner_for=None if watch is None else _trainer_with(watch),
+            on_trained=_nothing if watch is None else watch.trained,
         )
         waiting = 0
 
@@ -149,7 +159,7 @@ class Scene:
 
         fits = SharedFits(fit_candidate)
         played = [(RULES, self.play(fit=rules_only), False)]
-        for clamp, name in ((Clamping.OPEN, "clamp open"), (Clamping.SEED, f"clamp {SEED_CLAMP}")):
+        for clamp, name in ((Clamping.OPEN, "ensemble, open"), (Clamping.SEED, f"ensemble, {SEED_CLAMP}")):
             found = self.play(replace(self.profile, clamp=clamp), fits)
             played.append((name, found, clamp is self.profile.clamp))
         runs = [
@@ -165,6 +175,10 @@ class Scene:
         replayed = next(found for _, found, reported in played if reported)
         settings = compare(runs, seed=seed)
         return replayed, learning_of(self.profile, replayed.attempts, replayed.trades, seed=seed, settings=settings)
+
+
+def _nothing(_trained: Trained, _store: MemoryStore) -> None:
+    """A run without a learner has nothing to note."""
 
 
 def _trainer_with(watch: Watch) -> LearnerFor:
