@@ -129,13 +129,20 @@ class Watch:
                 address=trained.address,
                 reason=trained.reason,
                 detail=trained.detail,
-                judged=found.metrics if isinstance(found, Declined) else candidate and candidate.raw_metrics,
+                judged=_judged(found),
                 source="" if candidate is None else candidate.source,
                 trained_base_rate=None if candidate is None else candidate.wins / candidate.n,
                 book=ThresholdBook.from_json(json.loads(text)) if text != "{}" else ThresholdBook(),
                 out_of_fold=None if candidate is None or not trained.address else _out_of_fold(candidate),
             )
         )
+
+
+def _judged(found: Candidate | Declined | None) -> Metrics | None:
+    """What the decision to publish rests on: the heads before calibration."""
+    if found is None:
+        return None
+    return found.metrics if isinstance(found, Declined) else found.raw_metrics
 
 
 def _out_of_fold(candidate: Candidate) -> OutOfFold:

@@ -66,7 +66,11 @@ def draw_charts(summary: Summary, charts: Sequence[Chart]) -> tuple[Picture, ...
     for name, title, draw, size, wide in charts:
         with _style(f"penumbra-{name}"):
             caption, svg = _draw(summary, draw, size, name, title)
-            wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1] if wide is not None else ""
+        wide_svg = ""
+        if wide is not None:
+            # Markers get their names from the salt: the same one would name them alike in both pictures.
+            with _style(f"penumbra-{name}-wide"):
+                wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1]
         found.append(Picture(name, title, caption, svg, wide_svg))
     return tuple(found)
 

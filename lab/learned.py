@@ -203,10 +203,10 @@ def _attempt(attempt: Attempt) -> AttemptFigures:
         bundle=attempt.address,
         reason=attempt.reason,
         detail=attempt.detail,
-        log_loss=judged and judged.log_loss,
-        base_log_loss=judged and judged.base_log_loss,
-        skill=judged and judged.brier_skill,
-        auc=judged and judged.auc,
+        log_loss=None if judged is None else judged.log_loss,
+        base_log_loss=None if judged is None else judged.base_log_loss,
+        skill=None if judged is None else judged.brier_skill,
+        auc=None if judged is None else judged.auc,
     )
 
 
@@ -277,7 +277,7 @@ class _Figures:
     def bundles(self, attempts: Sequence[Attempt]) -> tuple[BundleFigures, ...]:
         """Every published bundle, in order, on the signals that it and no other decided."""
         published = [attempt for attempt in attempts if attempt.published]
-        ends = [*(attempt.at_ms for attempt in published[1:]), None]
+        ends: list[int | None] = [*(attempt.at_ms for attempt in published), None]
         return tuple(
             BundleFigures(
                 address=attempt.address,
@@ -288,7 +288,7 @@ class _Figures:
                 out_of_sample=self.pooled({attempt.address: attempt}),
                 out_of_fold=self._out_of_fold(attempt),
             )
-            for attempt, until in zip(published, ends, strict=True)
+            for attempt, until in zip(published, ends[1:], strict=True)
         )
 
     def pooled(self, made_by: dict[str, Attempt]) -> Forecasts | None:

@@ -37,8 +37,8 @@ def print_learning(learning: Learning, console: Console, width: int) -> None:
 
 def _settings(learning: Learning) -> Table:
     table = titled_table(
-        "The same signals under each setting (decided trades, mean R, 95 % by days; * is the one reported above)",
-        "", "executed n", "win rate", "0 bp", "5 bp", "10 bp", "lift", "p", "placebo", "refused",
+        "The same signals under each setting (decided trades, mean R, 95 % by days; * as reported above)",
+        "", "n", "win rate", "0 bp", "5 bp", "10 bp", "lift", "shuffled", "refused",
     )  # fmt: skip
     for item in learning.settings:
         add_row(table, *_setting_cells(item))
@@ -55,8 +55,7 @@ def _setting_cells(item: Setting) -> tuple[str, ...]:
         f"{group.n:,}",
         f"{wording.percent(group.win_rate.value)}\n{wording.rate_bounds(group.win_rate)}",
         *means,
-        wording.signed(item.lift.lift.value),
-        wording.probability(item.lift.random.p),
+        f"{wording.signed(item.lift.lift.value)}\np {wording.probability(item.lift.random.p)}",
         f"{wording.signed(item.placebo.placebo_mean)}\np {wording.probability(item.placebo.p)}",
         wording.signed(item.split.refused.verdict.mean_r.value),
     )
@@ -66,7 +65,7 @@ def _always_cells(item: Setting) -> tuple[str, ...]:
     group = item.split.everything
     means = (f"{wording.signed(at.mean_r.value)}\n{wording.mean_bounds(at.mean_r, 2)}" for at in group.at_cost)
     rate = f"{wording.percent(group.win_rate.value)}\n{wording.rate_bounds(group.win_rate)}"
-    return ("always-take", f"{group.n:,}", rate, *means, *[wording.DASH] * 4)
+    return ("always-take", f"{group.n:,}", rate, *means, *[wording.DASH] * 3)
 
 
 def _placebos(learning: Learning) -> Table:
@@ -89,7 +88,7 @@ def _placebos(learning: Learning) -> Table:
 
 
 def _forecasts(learning: Learning) -> Table:
-    table = titled_table("Forecasts against outcomes", "", *words.FORECAST_HEADINGS)
+    table = titled_table("Forecasts against outcomes", "", *words.FORECAST_HEADINGS, first_width=8)
     if learning.out_of_sample is not None and len(learning.bundles) > 1:
         add_row(table, "all, out of sample", *words.forecasts_line(learning.out_of_sample))
     for bundle in learning.bundles[-MOST_BUNDLES:]:

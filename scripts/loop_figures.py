@@ -67,21 +67,18 @@ def _lines(name: str, outcome: ReplayOutcome) -> list[str]:
 def _training(learning: Learning) -> list[str]:
     lines = [f"{len(learning.attempts)} attempts, {learning.published} published, next at {_next(learning)} outcomes."]
     for attempt in learning.attempts:
-        lines.append(
-            f"* {wording.moment(attempt.at_ms)}, {attempt.count:,} outcomes: {words.came_to(attempt)} "
-            f"(AUC {words.optional(attempt.auc)})"
-        )
+        moment, came_to = wording.moment(attempt.at_ms), words.came_to(attempt)
+        lines += [f"* {moment}, {attempt.count:,} outcomes: {came_to} (AUC {words.optional(attempt.auc)})"]
     found = learning.out_of_sample
     if found is None:
         return [*lines, "", "Out of sample: no model decided anything."]
     skill = wording.signed(100.0 * found.brier_skill.value, 1)
-    return [
-        *lines,
-        "",
+    told = (
         f"Out of sample: Brier {found.brier:.4f} against {found.base_brier:.4f} of the base rate, skill {skill} % "
         f"({words.bounds_percent(found)}), AUC {words.optional(found.auc)}, {found.n:,} decided signals on "
-        f"{found.n_days:,} days.",
-    ]
+        f"{found.n_days:,} days."
+    )
+    return [*lines, "", told]
 
 
 def _next(learning: Learning) -> str:

@@ -153,11 +153,11 @@ class Scene:
         replayed = replay.run(self.series.tracking, self.signals, finer=self.series.finer, progress=step)
         return replayed if watch is None else replace(replayed, attempts=tuple(watch.attempts))
 
-    def learn(self, seed: int) -> tuple[Replayed, Learning]:
+    def learn(self, seed: int, fit: Fit | None = None) -> tuple[Replayed, Learning]:
         """The same signals under the heuristic alone and under both clamps; the profile's own run is reported."""
         from learning.fit import fit_candidate  # noqa: PLC0415 - only a replay that learns needs scikit-learn
 
-        fits = SharedFits(fit_candidate)
+        fits = SharedFits(fit_candidate if fit is None else fit)
         played = [(RULES, self.play(fit=rules_only), False)]
         for clamp, name in ((Clamping.OPEN, "ensemble, open"), (Clamping.SEED, f"ensemble, {SEED_CLAMP}")):
             found = self.play(replace(self.profile, clamp=clamp), fits)
