@@ -18,6 +18,9 @@ from qscore.table import ThresholdBook
 from runtime.trained import Trained
 from scorer.schema import Schema
 
+EMPTY = "{}"
+"""The tables of a strategy that has learned none."""
+
 if TYPE_CHECKING:
     from learning.fit import Candidate, FitSettings
 
@@ -78,7 +81,7 @@ class Attempt:
     """One attempt at training. ``at_ms`` in UTC epoch ms, ``count`` and ``next_at`` in decisive outcomes.
 
     ``judged`` are the figures the decision to publish rests on (the heads before calibration); none when training
-    never came so far. ``book`` are the threshold tables in force after the attempt.
+    never came so far.
     """
 
     number: int
@@ -91,7 +94,6 @@ class Attempt:
     judged: Metrics | None
     source: str
     trained_base_rate: float | None
-    book: ThresholdBook = field(repr=False)
     out_of_fold: OutOfFold | None = field(default=None, repr=False)
 
     @property
@@ -100,13 +102,33 @@ class Attempt:
         return self.address != ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """Everything a learner did. ``books`` are the threshold tables in force from a moment on, UTC epoch ms."""
+
+    attempts: tuple[Attempt, ...] = ()
+    books: tuple[tuple[int, ThresholdBook], ...] = ()
+
+    @property
+    def book(self) -> ThresholdBook:
+        """The tables in force at the end."""
+        return self.books[-1][1] if self.books else ThresholdBook()
+
+
 class Watch:
     """Stands beside a learner: hands it its fits and notes what each attempt came to."""
 
     def __init__(self, fit: Fit) -> None:
         self._fit = fit
         self._last: Candidate | Declined | None = None
-        self.attempts: list[Attempt] = []
+        self._attempts: list[Attempt] = []
+        self._books: list[tuple[int, ThresholdBook]] = []
+        self._shown = EMPTY
+
+    @property
+    def history(self) -> History:
+        """What was noted so far."""
+        return History(tuple(self._attempts), tuple(self._books))
 
     def fit(
         self, examples: Sequence[Example], schema: Schema, *, seed: int, settings: FitSettings
@@ -115,15 +137,22 @@ class Watch:
         self._last = self._fit(examples, schema, seed=seed, settings=settings)
         return self._last
 
-    def trained(self, trained: Trained, store: MemoryStore) -> None:
-        """Note an attempt that has just been settled."""
+    def trained(self, strategy: str, trained: Trained | None, store: MemoryStore) -> None:
+        """Note an attempt that has just been settled, and the tables where they changed; none was only tables."""
+        text = store.state.strings.get(store.keys.qcal(strategy, "thr"), EMPTY)
+        if text != self._shown:
+            self._shown = text
+            self._books.append((store.now_ms(), ThresholdBook.from_json(json.loads(text))))
+        if trained is not None:
+            self._note(trained, store.now_ms())
+
+    def _note(self, trained: Trained, now_ms: int) -> None:
         found, self._last = self._last, None
-        text = store.state.strings.get(store.keys.qcal(trained.strategy, "thr"), "{}")
         candidate = None if found is None or isinstance(found, Declined) else found
-        self.attempts.append(
+        self._attempts.append(
             Attempt(
                 number=trained.attempt,
-                at_ms=store.now_ms(),
+                at_ms=now_ms,
                 count=trained.count,
                 next_at=trained.next_at,
                 address=trained.address,
@@ -132,7 +161,6 @@ class Watch:
                 judged=_judged(found),
                 source="" if candidate is None else candidate.source,
                 trained_base_rate=None if candidate is None else candidate.wins / candidate.n,
-                book=ThresholdBook.from_json(json.loads(text)) if text != "{}" else ThresholdBook(),
                 out_of_fold=None if candidate is None or not trained.address else _out_of_fold(candidate),
             )
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.attempts import Attempt
+from lab.attempts import Attempt, History
 from lab.compare import Setting
 from lab.figures import VERDICT_COST_BPS
 from lab.placebo import Placebo, gate_of, shuffled_lift
@@ -162,7 +162,7 @@ class Learning:
 
 def learning_of(
     profile: Profile,
-    attempts: Sequence[Attempt],
+    history: History,
     trades: Sequence[Trade],
     *,
     seed: int,
@@ -171,18 +171,17 @@ def learning_of(
     """Reduce what a learner did, and what became of the signals it decided, to figures."""
     table = TradeTable.of(trades)
     figures = _Figures(table, seed)
-    bundles = figures.bundles(attempts)
-    last = attempts[-1].book if attempts else ThresholdBook()
+    attempts = history.attempts
     return Learning(
         growth=profile.retrain_growth,
         retrain_every=profile.retrain_every,
         static_threshold=profile.static_threshold,
         clamp=profile.clamp.value,
         attempts=tuple(_attempt(attempt) for attempt in attempts),
-        bundles=bundles,
+        bundles=figures.bundles(attempts),
         out_of_sample=figures.pooled({attempt.address: attempt for attempt in attempts if attempt.published}),
-        tables=tuple(_table(found, profile) for found in last.tables if found.overall is not None),
-        moves=_moves(attempts, profile),
+        tables=tuple(_table(found, profile) for found in history.book.tables if found.overall is not None),
+        moves=_moves(history.books, profile),
         placebos=figures.placebos(),
         settings=tuple(settings),
     )
@@ -238,14 +237,14 @@ def _table(found: ThresholdTable, profile: Profile) -> TableFigures:
     )
 
 
-def _moves(attempts: Sequence[Attempt], profile: Profile) -> tuple[ThresholdMove, ...]:
-    """Every bucket's threshold after each attempt that changed its table."""
+def _moves(books: Sequence[tuple[int, ThresholdBook]], profile: Profile) -> tuple[ThresholdMove, ...]:
+    """Every bucket's threshold from each moment on at which its table changed."""
     changed: dict[str, list[tuple[int, ThresholdTable]]] = {}
-    for attempt in attempts:
-        for found in attempt.book.tables:
+    for at_ms, book in books:
+        for found in book.tables:
             kept = changed.setdefault(found.score_source, [])
             if found.overall is not None and (not kept or kept[-1][1] != found):
-                kept.append((attempt.at_ms, found))
+                kept.append((at_ms, found))
     moves = []
     for source, kept in sorted(changed.items()):
         clamp = clamp_of(source, profile)

@@ -6,12 +6,12 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from decision.answer import Answer
 from decision.decide import Action
-from lab.attempts import Attempt
+from lab.attempts import History
 from lab.trade import Trade
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
@@ -58,6 +58,7 @@ class Learner(Protocol):
 LearnerFor = Callable[[MemoryStore, Mapping[str, Profile], bytes], Learner]
 Admit = Callable[[Signal], bool]
 Progress = Callable[[int], None]
+OnTrained = Callable[[str, Trained | None, MemoryStore], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Replayed:
     candle_counts: Mapping[str, int]
     decisions_hash: str
     trained: tuple[Trained, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
+    history: History = field(default_factory=History)
 
 
 class Replay:
@@ -92,7 +93,7 @@ class Replay:
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
         learner_for: LearnerFor | None = None,
-        on_trained: Callable[[Trained, MemoryStore], None] = lambda _trained, _store: None,
+        on_trained: OnTrained = lambda _strategy, _trained, _store: None,
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
         self._admit, self._on_end, self._on_answer, self._on_trained = admit, on_end, on_answer, on_trained
@@ -152,7 +153,7 @@ class Replay:
             return
         for strategy in self._learner.due():
             self._trained.append(self._learner.attempt(strategy))
-            self._on_trained(self._trained[-1], self.store)
+            self._on_trained(strategy, self._trained[-1], self.store)
 
     def _check(self, tracking: Sequence[Candles]) -> None:
         for candles in tracking:

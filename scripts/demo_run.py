@@ -105,7 +105,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
         _close(settings, keep=options.keep, console=console)
     replayed = _replayed(profile, series, signals, strategy)
     run = _run_info(options, strategy, series, profile, replayed, source)
-    learning = learning_of(profile, replayed.attempts, trades, seed=1)
+    learning = learning_of(profile, replayed.history, trades, seed=1)
     summary = summarise(trades, seed=1, run=run, learning=learning)
     page = _write(summary, options.out / f"demo-{options.strategy}.html")
     console.print()

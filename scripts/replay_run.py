@@ -151,7 +151,7 @@ class Scene:
                 waiting = 0
 
         replayed = replay.run(self.series.tracking, self.signals, finer=self.series.finer, progress=step)
-        return replayed if watch is None else replace(replayed, attempts=tuple(watch.attempts))
+        return replayed if watch is None else replace(replayed, history=watch.history)
 
     def learn(self, seed: int, fit: Fit | None = None) -> tuple[Replayed, Learning]:
         """The same signals under the heuristic alone and under both clamps; the profile's own run is reported."""
@@ -166,7 +166,7 @@ class Scene:
             SettingRun(
                 name=name,
                 trades=found.trades,
-                bundles=sum(attempt.published for attempt in found.attempts),
+                bundles=sum(attempt.published for attempt in found.history.attempts),
                 decisions_hash=found.decisions_hash,
                 reported=reported,
             )
@@ -174,10 +174,10 @@ class Scene:
         ]
         replayed = next(found for _, found, reported in played if reported)
         settings = compare(runs, seed=seed)
-        return replayed, learning_of(self.profile, replayed.attempts, replayed.trades, seed=seed, settings=settings)
+        return replayed, learning_of(self.profile, replayed.history, replayed.trades, seed=seed, settings=settings)
 
 
-def _nothing(_trained: Trained, _store: MemoryStore) -> None:
+def _nothing(_strategy: str, _trained: Trained | None, _store: MemoryStore) -> None:
     """A run without a learner has nothing to note."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lab.attempts import SharedFits, Watch, rules_only
+from lab.attempts import History, SharedFits, Watch, rules_only
 from lab.console import print_summary
 from lab.learned import Learning, learning_of
 from lab.page import render_page
@@ -107,7 +107,7 @@ def test_each_setting_is_the_replay_of_its_own(known: Told) -> None:
     for item in known.learning.settings:
         table = TradeTable.of(alone[item.name].trades)
         assert item.split.executed.n == int(np.count_nonzero(table.executed & table.decisive))
-        assert item.bundles == sum(attempt.published for attempt in alone[item.name].attempts)
+        assert item.bundles == sum(attempt.published for attempt in alone[item.name].history.attempts)
     # The gate answers differently, yet every run sees the same signals end alike.
     assert len({item.decisions_hash for item in known.learning.settings}) == 3
     assert plain.play().skipped > 20
@@ -118,7 +118,7 @@ def test_what_a_gate_executes_changes_what_is_learned_next(known: Told) -> None:
     """Why one pass over recorded scores would not do: an executed outcome weighs more in the next fit."""
     fits = SharedFits(small_fit)
     runs = [known.scene.play(replace(PROFILE, clamp=clamp), fits) for clamp in Clamping]
-    first, second = ([attempt.address for attempt in run.attempts] for run in runs)
+    first, second = ([attempt.address for attempt in run.history.attempts] for run in runs)
     before = next(place for place, address in enumerate(first) if address != "")
     # The profile's settings are no part of a bundle: until the first one answers, both runs learn the same.
     assert first[: before + 1] == second[: before + 1]
@@ -128,7 +128,9 @@ def test_what_a_gate_executes_changes_what_is_learned_next(known: Told) -> None:
 
 def test_rules_only_publishes_nothing_and_still_counts_its_boundaries(known: Told) -> None:
     played = known.scene.play(fit=rules_only)
-    assert [attempt.reason for attempt in played.attempts] == ["LEARN_RULES_ONLY"] * len(known.replayed.attempts)
+    assert [attempt.reason for attempt in played.history.attempts] == ["LEARN_RULES_ONLY"] * len(
+        known.replayed.history.attempts
+    )
     assert all(trade.bundle is None for trade in played.trades)
 
 
@@ -159,7 +161,7 @@ def test_forecasts_are_those_of_the_bundle_in_force_at_the_signal(known: Told) -
 
 
 def test_out_of_fold_is_what_the_bundle_was_published_with(known: Told) -> None:
-    published = [attempt for attempt in known.replayed.attempts if attempt.published]
+    published = [attempt for attempt in known.replayed.history.attempts if attempt.published]
     for attempt, bundle in zip(published, known.learning.bundles, strict=True):
         assert attempt.out_of_fold is not None
         assert bundle.out_of_fold is not None
@@ -170,7 +172,11 @@ def test_out_of_fold_is_what_the_bundle_was_published_with(known: Told) -> None:
 
 def test_recorded_thresholds_are_those_of_the_tables_then_in_force(known: Told) -> None:
     """Every decision by a model met the threshold that the table published with it gives for its bucket."""
-    books = {attempt.address: attempt.book for attempt in known.replayed.attempts if attempt.published}
+    books = {
+        attempt.address: next(book for at_ms, book in known.replayed.history.books if at_ms == attempt.at_ms)
+        for attempt in known.replayed.history.attempts
+        if attempt.published
+    }
     checked = 0
     for trade in known.replayed.trades:
         if trade.bundle is None:
@@ -183,7 +189,7 @@ def test_recorded_thresholds_are_those_of_the_tables_then_in_force(known: Told) 
 
 
 def test_thresholds_at_the_end_and_how_they_moved(known: Told) -> None:
-    last = known.replayed.attempts[-1].book
+    last = known.replayed.history.book
     assert {table.score_source for table in known.learning.tables} == {table.score_source for table in last.tables}
     for table in known.learning.tables:
         assert table.clamp == ("60–95" if table.score_source == "heuristic" else "0–100")
@@ -219,7 +225,7 @@ def test_attempts_tell_moment_outcomes_and_what_they_came_to(known: Told, noise:
 
 def without_model(told: Told) -> Summary:
     played = told.scene.play(fit=rules_only)
-    learning = learning_of(PROFILE, played.attempts, played.trades, seed=1)
+    learning = learning_of(PROFILE, played.history, played.trades, seed=1)
     run = run_info("scalp", told.scene.settings, told.scene.series, PROFILE, played, limits=False)
     return summarise(played.trades, seed=1, run=run, learning=learning)
 
@@ -229,7 +235,7 @@ def test_the_first_line_says_when_no_bundle_was_published(known: Told, noise: To
     assert summary.verdict.startswith(("No demonstrated edge", "No edge"))
     assert " No bundle was published in 4 attempts at training: the heuristic decided" in summary.verdict
     assert "No bundle" not in known.summary.verdict
-    early = learning_of(PROFILE, (), noise.replayed.trades, seed=1)
+    early = learning_of(PROFILE, History(), noise.replayed.trades, seed=1)
     assert "No training was due" in summarise([], seed=1, run=summary.run, learning=early).verdict
 
 
@@ -317,5 +323,5 @@ def test_a_watch_tells_nothing_of_a_fit_that_failed(noise: Told) -> None:
 
     watch = Watch(broken)  # type: ignore[arg-type]
     played = noise.scene.play(fit=watch.fit)
-    assert {attempt.reason for attempt in played.attempts} == {"LEARN_FAILED"}
-    assert all(attempt.judged is None and not attempt.published for attempt in played.attempts)
+    assert {attempt.reason for attempt in played.history.attempts} == {"LEARN_FAILED"}
+    assert all(attempt.judged is None and not attempt.published for attempt in played.history.attempts)
