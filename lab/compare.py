@@ -63,7 +63,7 @@ def _setting(run: SettingRun, table: TradeTable, first: TradeTable | None, seed:
         by_model=sum(trade.decisive and trade.forecast is not None for trade in table.trades),
         split=figures.split(run.name, sample),
         lift=figures.lift(VERDICT_COST_BPS),
-        placebo=shuffled_lift("all scores", net, gate, cost_bps=VERDICT_COST_BPS, rng=figures.rng("placebo")),
+        placebo=shuffled_lift("all scores", net, gate, cost_bps=VERDICT_COST_BPS, rng=figures.rng("all scores")),
         gain=None if first is None else _gain(table, first, figures),
         decisions_hash=run.decisions_hash,
     )
