@@ -153,8 +153,10 @@ def _moves(learning: Learning) -> Table:
 def _attempts(learning: Learning) -> Table:
     table = titled_table(
         "Attempts at training (skill and AUC out of fold, as judged)",
-        "", "moment, UTC", "outcomes", "next at", "skill", "AUC", "came to",
+        "", "moment, UTC", "outcomes", "next at", "skill", "AUC", "came to", first_width=2,
     )  # fmt: skip
+    # Words, not a figure: it takes the room the others leave.
+    table.columns[-1].justify, table.columns[-1].ratio = "left", 1
     for item in learning.attempts:
         add_row(
             table,
