@@ -95,7 +95,7 @@ def _placebo(summary: Summary, figure: Figure) -> str:
     return (
         f"{item.name.capitalize()}: {item.n:,} decided signals, {len(item.null):,} shuffles. As decided "
         f"{wording.signed(item.lift)} R, shuffled {wording.signed(item.placebo_mean)} R on average; "
-        f"{wording.percent(item.p)} lift as much."
+        f"p {wording.probability(item.p)} that a shuffle lifts as much."
     )
 
 

@@ -61,8 +61,8 @@ def _on_the_placebo(found: Placebo) -> str:
     return (
         f"The score {'knows' if better else 'is not shown to know'} which signals to take: with the scores shuffled "
         f"the same thresholds lift {wording.signed(found.placebo_mean)} R on average "
-        f"(middle 95 % {placebo_bounds(found)}), as decided {wording.signed(found.lift)} R; "
-        f"{wording.percent(found.p)} of shuffles lift as much."
+        f"(middle 95 % {placebo_bounds(found)}), as decided {wording.signed(found.lift)} R "
+        f"(p {wording.probability(found.p)} that shuffled scores lift as much)."
     )
 
 

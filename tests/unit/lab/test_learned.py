@@ -84,7 +84,9 @@ def test_where_nothing_can_be_known_nothing_is_claimed(noise: Told) -> None:
     ensemble = next(item for item in noise.learning.settings if item.reported)
     assert ensemble.lift.lift.day.holds(0.0)
     assert ensemble.placebo.p > 0.05
-    assert abs(ensemble.placebo.placebo_mean) < 0.1
+    assert ensemble.placebo.interval.holds(ensemble.placebo.lift)
+    # Two standard errors of what luck in the choice of buckets can give here; over many worlds it averages out.
+    assert abs(ensemble.placebo.placebo_mean) < 0.2
     text = " ".join(noise.summary.remarks)
     assert "is not shown to know" in text
     assert "knows more than the base rate" not in text
