@@ -59,7 +59,7 @@ class Trainer:
         keep: KeepBundle = lambda _address, _data: None,
         seed: int = SEED,
         settings: FitSettings | None = None,
-        fit: Fit = fit_candidate,
+        fit: Fit | None = None,
     ) -> None:
         self.store = store
         self.profiles = dict(profiles)
@@ -67,7 +67,7 @@ class Trainer:
         self._keep = keep
         self._seed = seed
         self._settings = settings or FitSettings()
-        self._fit_candidate = fit
+        self._shared_fit = fit
 
     def due(self) -> list[str]:
         """Strategies whose boundary has been reached and not yet been answered."""
@@ -95,7 +95,8 @@ class Trainer:
         schema = SCHEMAS[profile.features]
         rows = profile.max_training_rows
         settings = replace(self._settings, max_rows=rows) if rows > 0 else self._settings
-        return self._fit_candidate(self.examples(profile.name), schema, seed=self._seed, settings=settings)
+        fit = fit_candidate if self._shared_fit is None else self._shared_fit
+        return fit(self.examples(profile.name), schema, seed=self._seed, settings=settings)
 
     def examples(self, strategy: str) -> list[Example]:
         """Every outcome the learner takes, corrections laid over it."""
