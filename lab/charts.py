@@ -49,19 +49,30 @@ class Picture:
     wide: str = ""
 
 
-def draw_pictures(summary: Summary) -> tuple[Picture, ...]:
-    """Draw every chart the trades allow; the bytes depend on the summary alone."""
-    found: list[Picture] = []
-    for name, title, draw, size, wide in _CHARTS:
-        with _style(f"penumbra-{name}"):
-            caption, svg = _draw(summary, draw, size, name, title)
-            wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1] if wide is not None else ""
-        found.append(Picture(name, title, caption, svg, wide_svg))
-    return tuple(found)
-
-
 Draw = Callable[[Summary, "Figure"], str]
 Size = tuple[float, float]
+Chart = tuple[str, str, Draw, Size, Size | None]
+"""Name, title, how it is drawn (returns its caption), size in inches, and size for the full width where it has one."""
+
+
+def draw_pictures(summary: Summary) -> tuple[Picture, ...]:
+    """Draw every chart the trades allow; the bytes depend on the summary alone."""
+    return draw_charts(summary, _CHARTS)
+
+
+def draw_charts(summary: Summary, charts: Sequence[Chart]) -> tuple[Picture, ...]:
+    """Draw some charts in the style of the page."""
+    found: list[Picture] = []
+    for name, title, draw, size, wide in charts:
+        with _style(f"penumbra-{name}"):
+            caption, svg = _draw(summary, draw, size, name, title)
+        wide_svg = ""
+        if wide is not None:
+            # Markers get their names from the salt: the same one would name them alike in both pictures.
+            with _style(f"penumbra-{name}-wide"):
+                wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1]
+        found.append(Picture(name, title, caption, svg, wide_svg))
+    return tuple(found)
 
 
 def _draw(summary: Summary, draw: Draw, size: Size, name: str, title: str) -> tuple[str, str]:
@@ -140,7 +151,8 @@ def _inline_svg(figure: Figure, name: str, description: str) -> str:
     return head + re.sub(r"\n\s*", "\n", body)
 
 
-def _empty(axes: Axes, words: str) -> str:
+def empty_axes(axes: Axes, words: str) -> str:
+    """Say on the axes that there is nothing to draw."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, words, ha="center", va="center", color=MUTED, transform=axes.transAxes)
     return words
@@ -165,7 +177,8 @@ def _turns(equity: FloatArray, fall: FloatArray) -> IntArray:
     return np.unique(kept)
 
 
-def _whiskers(axes: Axes, x: float, value: float, interval: Interval, colour: str, width: float) -> None:
+def whiskers(axes: Axes, x: float, value: float, interval: Interval, colour: str, width: float) -> None:
+    """A point with its interval."""
     if interval.known:
         axes.plot([x, x], [interval.low, interval.high], color=colour, solid_capstyle="round", linewidth=width)
     if math.isfinite(value):
@@ -177,7 +190,7 @@ def _equity(summary: Summary, figure: Figure) -> str:
     curves = [curve for curve in summary.curves if curve.n > 0]
     if not curves:
         lower.set_axis_off()
-        return _empty(upper, "No closed positions.")
+        return empty_axes(upper, "No closed positions.")
     for curve in curves:
         moments, equity, fall = _path(curve)
         colour, width = COLOURS[curve.name], 2.2 if curve.name == "executed" else 1.4
@@ -209,13 +222,13 @@ def _mean_r(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     groups = [g for g in (summary.headline.executed, summary.headline.refused, summary.headline.everything) if g.n > 0]
     if not groups:
-        return _empty(axes, "No decided trades.")
+        return empty_axes(axes, "No decided trades.")
     axes.axhline(0.0, color=INK, linewidth=1.0)
     for place, group in enumerate(groups):
         colour = COLOURS[group.name]
         for index, at in enumerate(group.at_cost):
             x = index + (place - (len(groups) - 1) / 2) * 0.22
-            _whiskers(axes, x, at.mean_r.value, at.mean_r.day, colour, 2.4)
+            whiskers(axes, x, at.mean_r.value, at.mean_r.day, colour, 2.4)
             if at.mean_r.iid.known:
                 axes.plot([x + 0.06] * 2, [at.mean_r.iid.low, at.mean_r.iid.high], color=MUTED, linewidth=1.0)
         axes.plot([], [], "o-", color=colour, label=group.name, linewidth=2.4)
@@ -233,7 +246,7 @@ def _outcomes(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     tallies = [tally for tally in summary.tallies if tally.n > 0]
     if not tallies:
-        return _empty(axes, "No signals.")
+        return empty_axes(axes, "No signals.")
     colours = {**COLOURS, "no_fill": LINE, "no_data": INK}
     drawn = [name for name in colours if any(tally.outcomes.get(name, 0) > 0 for tally in tallies)]
     left = np.zeros(len(tallies))
@@ -257,7 +270,7 @@ def _excursions(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     table = summary.table
     if not bool(table.closed.any()):
-        return _empty(axes, "No closed positions.")
+        return empty_axes(axes, "No closed positions.")
     shown = 0
     share = min(1.0, MOST_POINTS / int(np.count_nonzero(table.closed)))
     for outcome in ("loss", "timeout", "win"):
@@ -283,7 +296,7 @@ def _buckets(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     rows = [row for row in summary.breakdown("bucket").rows if row.everything.n > 0]
     if not rows:
-        return _empty(axes, "No decided trades.")
+        return empty_axes(axes, "No decided trades.")
     for y, row in enumerate(rows):
         _bucket_row(axes, y, row)
     axes.set_yticks(range(len(rows)), [row.name.replace("|", " · ") for row in rows])
@@ -324,7 +337,7 @@ def _histogram(summary: Summary, figure: Figure) -> str:
     groups = (("executed", table.executed & table.decisive), ("refused", ~table.executed & table.decisive))
     values = net[table.decisive]
     if len(values) == 0:
-        return _empty(axes, "No decided trades.")
+        return empty_axes(axes, "No decided trades.")
     low, high = (np.floor(4.0 * np.quantile(values, 0.002)) / 4.0, np.ceil(4.0 * np.quantile(values, 0.998)) / 4.0)
     bins = np.linspace(low - 0.125, high + 0.125, int(np.clip(round((high - low) / 0.125), 4, 48))).tolist()
     for name, mask in groups:
@@ -344,7 +357,7 @@ def _lift(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     item = summary.lift
     if len(item.random.null) == 0:
-        return _empty(axes, "The gate executed all or none: nothing to compare.")
+        return empty_axes(axes, "The gate executed all or none: nothing to compare.")
     tests: Sequence[tuple[str, FloatArray, str]] = (
         ("random gates", item.random.null, ALWAYS),
         ("random within days", item.within_day.null, REFUSED),
@@ -367,7 +380,7 @@ def _lift(summary: Summary, figure: Figure) -> str:
     )
 
 
-_CHARTS: tuple[tuple[str, str, Draw, Size, Size | None], ...] = (
+_CHARTS: tuple[Chart, ...] = (
     ("equity", "Always-take, executed and refused", _equity, (4.9, 4.5), (11.0, 4.4)),
     ("mean-r", "Mean R after costs", _mean_r, (4.9, 3.6), None),
     ("outcomes", "How signals ended", _outcomes, (4.9, 3.6), None),

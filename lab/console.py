@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -10,7 +9,9 @@ from rich.text import Text
 
 from lab import wording
 from lab.figures import Split, Standing
+from lab.learned_console import print_learning
 from lab.summary import Summary
+from lab.tables import add_row, titled_table
 
 WIDTH = 100
 STYLES = {
@@ -37,6 +38,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         if table.row_count > 0:
             table.width = width
             console.print(table)
+    if summary.learning is not None:
+        print_learning(summary.learning, console, width)
     console.print(Text(f"digest {summary.digest()}", style="dim"))
 
 
@@ -46,28 +49,14 @@ def _title(summary: Summary) -> str:
     return f"{run.strategy} {run.timeframe}, {len(run.symbols)} symbols, {period}, {wording.source(run)}"
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    return table
-
-
-def _row(table: Table, *cells: str, style: str = "") -> None:
-    # Text, not str: a symbol or a tag must never be read as markup.
-    table.add_row(*(Text(cell, style=style) for cell in cells))
-
-
 def _headline(summary: Summary) -> Table:
-    table = _table(
+    table = titled_table(
         "Decided trades at 10 bp round trip (95 % intervals from resampled days)",
         "", "n", "days", "win rate", "95 %", "break-even", "mean R", "95 %", "zero at",
     )  # fmt: skip
     for group in (summary.headline.executed, summary.headline.refused, summary.headline.everything):
         at = group.verdict
-        _row(
+        add_row(
             table,
             group.name,
             f"{group.n:,}",
@@ -83,44 +72,46 @@ def _headline(summary: Summary) -> Table:
 
 
 def _costs(summary: Summary) -> Table:
-    table = _table("Executed trades after costs", "round trip", "mean R", "95 % by days", "95 % iid", "sum R")
+    table = titled_table("Executed trades after costs", "round trip", "mean R", "95 % by days", "95 % iid", "sum R")
     for at in summary.headline.executed.at_cost:
         mean = at.mean_r
         day, iid = wording.mean_bounds(mean), wording.mean_bounds(mean, iid=True)
         total = wording.signed(at.total_r, 1)
-        _row(table, wording.basis_points(at.cost_bps), wording.signed(mean.value), day, iid, total)
+        add_row(table, wording.basis_points(at.cost_bps), wording.signed(mean.value), day, iid, total)
     return table
 
 
 def _readings(summary: Summary) -> Table:
-    table = _table(
+    table = titled_table(
         "Other ways to count, mean R at 10 bp",
         "reading", "executed n", "mean R", "95 %", "refused", "always-take",
     )  # fmt: skip
     for split in summary.readings:
         mean = split.executed.verdict.mean_r
         rest = (wording.signed(group.verdict.mean_r.value) for group in (split.refused, split.everything))
-        _row(table, split.name, f"{mean.n:,}", wording.signed(mean.value), wording.mean_bounds(mean), *rest)
+        add_row(table, split.name, f"{mean.n:,}", wording.signed(mean.value), wording.mean_bounds(mean), *rest)
     return table
 
 
 def _balance(summary: Summary) -> Table:
-    table = _table("What refusing did", "round trip", "winners", "forgone R", "losers", "saved R", "saved − forgone")
+    table = titled_table(
+        "What refusing did", "round trip", "winners", "forgone R", "losers", "saved R", "saved − forgone"
+    )
     for item in summary.balances:
         forgone, saved = wording.number(item.forgone_r), wording.number(item.saved_r)
         counts = f"{item.winners:,}", f"{item.losers:,}"
         net = wording.signed(item.net_r, 1)
-        _row(table, wording.basis_points(item.cost_bps), counts[0], forgone, counts[1], saved, net)
+        add_row(table, wording.basis_points(item.cost_bps), counts[0], forgone, counts[1], saved, net)
     return table
 
 
 def _curves(summary: Summary) -> Table:
-    table = _table(
+    table = titled_table(
         "All closed positions at 10 bp, timeouts at 0 R",
         "", "n", "sum R", "max drawdown R", "profit factor", "SQN", "losing streak", "median hold h",
     )  # fmt: skip
     for curve in summary.curves:
-        _row(
+        add_row(
             table,
             curve.name,
             f"{curve.n:,}",
@@ -135,13 +126,15 @@ def _curves(summary: Summary) -> Table:
 
 
 def _breakdown(summary: Summary, name: str) -> Table:
-    table = _table(f"By {name}, mean R at 10 bp", "", "executed n", "win rate", "mean R", "95 %", "refused n", "mean R")
+    table = titled_table(
+        f"By {name}, mean R at 10 bp", "", "executed n", "win rate", "mean R", "95 %", "refused n", "mean R"
+    )
     rows = summary.breakdown(name).rows
     chosen = sorted(rows, key=lambda split: (-split.everything.n, split.name))[:MOST_ROWS]
     for split in (row for row in rows if row in chosen):
-        _row(table, *_cells(split))
+        add_row(table, *_cells(split))
     if len(rows) > MOST_ROWS:
-        _row(table, f"… {len(rows) - MOST_ROWS} more in the page", style="dim")
+        add_row(table, f"… {len(rows) - MOST_ROWS} more in the page", style="dim")
     return table
 
 

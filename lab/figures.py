@@ -14,6 +14,10 @@ VERDICT_COST_BPS = 10.0
 """Round-trip cost at which the first line judges: what a liquid market costs somebody without a rebate."""
 
 
+COSTS_BPS = (0.0, 5.0, 10.0)
+"""Round-trip costs at which every mean R is given."""
+
+
 class Standing(StrEnum):
     """What the executed trades prove."""
 

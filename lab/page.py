@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import wording
-from lab.charts import draw_pictures
+from lab import learned_words, wording
+from lab.charts import Picture, draw_pictures
 from lab.figures import VERDICT_COST_BPS, Breakdown
+from lab.learned_charts import draw_learning
 from lab.summary import Summary
 
 PAGES = Path(__file__).parent / "pages"
@@ -36,20 +38,26 @@ def render_page(summary: Summary) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["glue"] = _glue
-    pictures = [
-        {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
-         "wide": Markup(item.wide)}  # noqa: S704
-        for item in draw_pictures(summary)
-    ]  # fmt: skip
+
+    def shown(drawn: Iterable[Picture]) -> list[dict[str, str]]:
+        return [
+            {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
+             "wide": Markup(item.wide)}  # noqa: S704
+            for item in drawn
+        ]  # fmt: skip
+
     return environment.get_template("report.html.j2").render(
         summary=summary,
         run=summary.run,
         w=wording,
-        pictures=pictures,
+        pictures=shown(draw_pictures(summary)),
+        learning=summary.learning,
+        learning_pictures=shown(draw_learning(summary)),
+        words=learned_words,
         months=_months(summary.breakdown("month")),
         verdict_bps=VERDICT_COST_BPS,
         digest=summary.digest(),
-        glossary=wording.GLOSSARY,
+        glossary=(*wording.GLOSSARY, *(() if summary.learning is None else learned_words.GLOSSARY)),
     )
 
 

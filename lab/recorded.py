@@ -76,4 +76,10 @@ def _trade(
         tp1_hit=seen["tp1_hit"],
         tag=ending["tag"],
         reasons=reasons,
+        score_source=ending["score_source"],
+        bundle=ending["bundle"],
+        win_probability=ending["win_probability"],
+        model_score=ending["model_score"],
+        # Facts from before this was recorded say nothing of it.
+        threshold_closed=ending.get("threshold_closed") is True,
     )

@@ -6,11 +6,12 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from decision.answer import Answer
 from decision.decide import Action
+from lab.attempts import History
 from lab.trade import Trade
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
@@ -57,6 +58,7 @@ class Learner(Protocol):
 LearnerFor = Callable[[MemoryStore, Mapping[str, Profile], bytes], Learner]
 Admit = Callable[[Signal], bool]
 Progress = Callable[[int], None]
+OnTrained = Callable[[str, Trained | None, MemoryStore], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,14 @@ class Replayed:
     candle_counts: Mapping[str, int]
     decisions_hash: str
     trained: tuple[Trained, ...] = ()
+    history: History = field(default_factory=History)
 
 
 class Replay:
     """One run over history.
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
-    side); ``on_end`` is told when a position of it ends; ``on_answer`` lets a caller watch.
+    side); ``on_end`` is told when a position of it ends; ``on_answer`` and ``on_trained`` let a caller watch.
     """
 
     def __init__(
@@ -90,9 +93,10 @@ class Replay:
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
         learner_for: LearnerFor | None = None,
+        on_trained: OnTrained = lambda _strategy, _trained, _store: None,
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
-        self._admit, self._on_end, self._on_answer = admit, on_end, on_answer
+        self._admit, self._on_end, self._on_answer, self._on_trained = admit, on_end, on_answer, on_trained
         profiles = {profile.name: self.profile}
         self.store = MemoryStore("replay", keep_facts=False)
         self.store.create(ClockKind.DATA, now_ms=0)
@@ -145,8 +149,11 @@ class Replay:
         return self._replayed()
 
     def _learn(self) -> None:
-        if self._learner is not None:
-            self._trained += [self._learner.attempt(strategy) for strategy in self._learner.due()]
+        if self._learner is None:
+            return
+        for strategy in self._learner.due():
+            self._trained.append(self._learner.attempt(strategy))
+            self._on_trained(strategy, self._trained[-1], self.store)
 
     def _check(self, tracking: Sequence[Candles]) -> None:
         for candles in tracking:
@@ -283,4 +290,10 @@ def trade_of(ended: Ended) -> Trade:
         tp1_hit=closed.tp1_hit,
         tag=result.get("tag"),
         reasons=tuple(str(reason) for reason in ended.reasons),
+        score_source=result["score_source"],
+        bundle=result["bundle"],
+        win_probability=result["win_probability"],
+        model_score=result["model_score"],
+        # Facts from before this was recorded say nothing of it.
+        threshold_closed=result.get("threshold_closed") is True,
     )

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from qscore.table import HEURISTIC
 from signals.bucket import Bucket
 from signals.errors import Invalid
 from signals.profile import Kind
@@ -35,6 +36,8 @@ class Trade:
 
     ``risk`` is the price distance of 1 R. ``mae_r`` is positive when the price went against the trade.
     ``gross_r`` follows the rule of the book: 0 for a timeout, whose market value is ``mark_r``.
+    ``model_score`` is the ensemble's own part of ``score`` and ``bundle`` the one that gave it, as they stood at the
+    decision; ``threshold_closed`` says that no score would have passed.
     """
 
     signal_id: str
@@ -64,6 +67,11 @@ class Trade:
     tp1_hit: bool = False
     tag: str | None = None
     reasons: tuple[str, ...] = ()
+    score_source: str = HEURISTIC
+    bundle: str | None = None
+    win_probability: float | None = None
+    model_score: float | None = None
+    threshold_closed: bool = False
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -78,6 +86,13 @@ class Trade:
             raise Invalid(Reason.FIELD_NOT_FINITE, "mark_r")
         if self.exit_ts < self.entry_ts:
             raise Invalid(Reason.FIELD_RANGE, "exit_ts", "before entry_ts")
+
+    @property
+    def forecast(self) -> float | None:
+        """The model's win probability at the decision, in [0, 1]; none where no model answered."""
+        if self.bundle is None or self.model_score is None:
+            return None
+        return self.win_probability if self.win_probability is not None else self.model_score / 100.0
 
     def cost_r(self, bps: float) -> float:
         """Cost of the round trip in R: basis points of the entry price over the risk."""

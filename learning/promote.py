@@ -23,6 +23,7 @@ class Decline(StrEnum):
     WORSE_THAN_BASE = "LEARN_WORSE_THAN_BASE"
     AUC = "LEARN_AUC"
     CONSTANT = "LEARN_CONSTANT"
+    RULES_ONLY = "LEARN_RULES_ONLY"
 
 
 @dataclass(frozen=True, slots=True)

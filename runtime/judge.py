@@ -220,6 +220,7 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "win_probability": scoring.win_probability,
         "threshold": verdict.threshold.value,
         "threshold_source": verdict.threshold.source.value,
+        "threshold_closed": verdict.threshold.closed,
         "bucket": str(context.bucket),
         "volatility_known": context.volatility_known,
         "missing": list(scoring.missing),

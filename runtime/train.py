@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, fit_candidate
@@ -19,7 +19,7 @@ from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook
 from runtime.trained import Trained
 from scorer.blend import blend
 from scorer.bundle import address, pack, unpack
-from scorer.schema import SCHEMAS
+from scorer.schema import SCHEMAS, Schema
 from signals.errors import Transient
 from signals.parse import canonical_json, printable
 from signals.profile import Profile
@@ -32,6 +32,16 @@ DETAIL_LENGTH = 256
 log = logging.getLogger(__name__)
 
 KeepBundle = Callable[[str, bytes], None]
+
+
+class Fit(Protocol):
+    """What makes a candidate of examples: ``learning.fit.fit_candidate``, or one that shares its results."""
+
+    def __call__(
+        self, examples: Sequence[Example], schema: Schema, *, seed: int, settings: FitSettings
+    ) -> Candidate | Declined:
+        """Fit one candidate."""
+        ...
 
 
 class Trainer:
@@ -49,6 +59,7 @@ class Trainer:
         keep: KeepBundle = lambda _address, _data: None,
         seed: int = SEED,
         settings: FitSettings | None = None,
+        fit: Fit | None = None,
     ) -> None:
         self.store = store
         self.profiles = dict(profiles)
@@ -56,6 +67,7 @@ class Trainer:
         self._keep = keep
         self._seed = seed
         self._settings = settings or FitSettings()
+        self._shared_fit = fit
 
     def due(self) -> list[str]:
         """Strategies whose boundary has been reached and not yet been answered."""
@@ -83,7 +95,8 @@ class Trainer:
         schema = SCHEMAS[profile.features]
         rows = profile.max_training_rows
         settings = replace(self._settings, max_rows=rows) if rows > 0 else self._settings
-        return fit_candidate(self.examples(profile.name), schema, seed=self._seed, settings=settings)
+        fit = fit_candidate if self._shared_fit is None else self._shared_fit
+        return fit(self.examples(profile.name), schema, seed=self._seed, settings=settings)
 
     def examples(self, strategy: str) -> list[Example]:
         """Every outcome the learner takes, corrections laid over it."""

@@ -102,9 +102,14 @@ def demo(
 @click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
 @click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
-@click.option("--learn", is_flag=True, help="train at every boundary, as live would; needs the extra `learning`")
+@click.option("--learn", is_flag=True, help="train as live would; three replays: rules alone, both clamps")
 @click.option("--growth", type=click.FloatRange(0, 10), default=None, help="retrain_growth instead of the profile's")
-@click.option("--clamp", type=click.Choice(["open", "seed"]), default=None, help="of learned model thresholds")
+@click.option(
+    "--clamp",
+    type=click.Choice(["open", "seed"]),
+    default=None,
+    help="of learned model thresholds: the run that is reported",
+)
 @click.option(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.console import print_summary
+from lab.learned import learning_of
 from lab.page import write_page
 from lab.recorded import trades_of
 from lab.replay import Replayed, payload_of
@@ -31,7 +32,7 @@ from runtime.reconcile import reconciled
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.processes import Processes
-from scripts.replay_run import play, print_trained, run_info
+from scripts.replay_run import Scene, run_info
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.errors import Permanent, Transient
 from signals.profile import Profile
@@ -104,10 +105,11 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
             trades, head = _recorded(wiring, processes)
     finally:
         _close(settings, keep=options.keep, console=console)
-    replayed = play(profile, series, signals, strategy, limits=True, learn=True)
+    replayed = _replayed(profile, series, signals, strategy)
     run = _run_info(options, strategy, series, profile, replayed, source)
     run = replace(run, record_head=head.hash, record_facts=head.links)
-    summary = summarise(trades, seed=1, run=run)
+    learning = learning_of(profile, replayed.history, trades, seed=1)
+    summary = summarise(trades, seed=1, run=run, learning=learning)
     page = _write(summary, options.out / f"demo-{options.strategy}.html")
     console.print()
     print_summary(summary, console)
@@ -348,6 +350,13 @@ def _run_info(
     return replace(run, source=source.kind, source_detail=source.detail, source_seed=source.seed)
 
 
+def _replayed(profile: Profile, series: Series, signals: list[Signal], strategy: StrategySettings) -> Replayed:
+    """The same candles and signals through the same code in memory, with limits and the learner as live."""
+    from learning.fit import fit_candidate  # noqa: PLC0415 - brings scikit-learn, which the live path leaves apart
+
+    return Scene(profile, series, signals, strategy, limits=True).play(fit=fit_candidate)
+
+
 def _write(summary: Summary, page: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(summary, page)
@@ -397,7 +406,6 @@ def _say_goodbye(
         highlight=False,
         soft_wrap=True,
     )
-    print_trained(replayed.trained, console)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, how in (
         ("report", str(page)),

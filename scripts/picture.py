@@ -15,7 +15,7 @@ from lab.console import print_summary
 from lab.summary import summarise
 from market.generated import generate
 from runtime.settings import Settings
-from scripts.replay_run import play, run_info
+from scripts.replay_run import Scene, run_info
 from scripts.sources import Series, profile_for, strategy_settings, strategy_signals
 
 SEED = 7
@@ -34,7 +34,7 @@ def main(path: Path) -> None:
     series = Series((generate(SEED, symbol="GENUSDT", timeframe="5m", candles=CANDLES),), (), ())
     settings = strategy_settings("scalp", None)
     profile = profile_for(Settings.load().profile("scalp"), series)
-    replayed = play(profile, series, strategy_signals("scalp", series, settings), settings, limits=False)
+    replayed = Scene(profile, series, strategy_signals("scalp", series, settings), settings).play()
     run = run_info("scalp", settings, series, profile, replayed, limits=False)
     run = replace(run, source="generated", source_detail="", source_seed=SEED)
     whole = _recorder()

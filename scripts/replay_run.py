@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from lab.attempts import Fit, SharedFits, Watch, rules_only
+from lab.compare import SettingRun, compare
 from lab.console import print_summary
+from lab.learned import Learning, learning_of
 from lab.page import write_page
-from lab.replay import Learner, Replay, Replayed
+from lab.replay import Learner, LearnerFor, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
 from market.reference_strategies import OpenGuard, StrategySettings
 from persistence.memory_store import MemoryStore
+from qscore.threshold import SEED as SEED_CLAMP
 from runtime.follow import VOLATILITY_TIMEFRAMES
 from runtime.settings import Settings
 from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.profile import Clamping, Profile
 from signals.signal import Signal
+
+RULES = "heuristic alone"
+SETTINGS = 3
+"""Runs of a replay that learns: the heuristic alone, and the ensemble under both clamps."""
+SHOWN_EVERY = 2_000
+"""Candles between two moves of the progress bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +62,30 @@ class ReplayOutcome:
     replayed: Replayed
     summary: Summary
     digest: str
-    page: Path | None
+    page: Path
 
 
 def run_replay(options: ReplayOptions) -> ReplayOutcome:
     """Replay, print, and write the page."""
     console = Console(stderr=options.as_json)
+    outcome = replayed_as(options, console)
+    replayed, summary, page = outcome.replayed, outcome.summary, outcome.page
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(summary, page)
+    if options.as_json:
+        click.echo(json.dumps(as_json(outcome), indent=2))
+    else:
+        print_summary(summary, console)
+        console.print(
+            f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
+        )
+        console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
+        console.print(f"report {page}", highlight=False)
+    return outcome
+
+
+def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
+    """Replay as the options say, with its figures; nothing is written."""
     series = read_series(options.paths, options.tracking)
     for complaint in series.complaints:
         console.print(f"[yellow]left out or missing[/] {complaint}", highlight=False)
@@ -70,25 +97,14 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
         profile = replace(profile, clamp=Clamping(options.clamp))
     with _bar(console, quiet=options.as_json) as bar:
         signals = strategy_signals(options.strategy, series, settings)
-        task = bar.add_task(f"{len(signals)} proposals", total=series.candle_count)
-        replayed = play(profile, series, signals, settings, limits=options.limits, learn=options.learn, bar=(bar, task))
+        runs = SETTINGS if options.learn else 1
+        task = bar.add_task(f"{len(signals)} proposals", total=runs * series.candle_count)
+        scene = Scene(profile, series, signals, settings, limits=options.limits, bar=(bar, task))
+        replayed, learning = scene.learn(options.seed) if options.learn else (scene.play(), None)
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
-    summary = summarise(replayed.trades, seed=options.seed, run=run)
+    summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(summary, page)
-    outcome = ReplayOutcome(replayed, summary, summary.digest(), page)
-    if options.as_json:
-        click.echo(json.dumps(as_json(outcome), indent=2))
-    else:
-        print_summary(summary, console)
-        print_trained(replayed.trained, console)
-        console.print(
-            f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
-        )
-        console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
-        console.print(f"report {page}", highlight=False)
-    return outcome
+    return ReplayOutcome(replayed, summary, summary.digest(), page)
 
 
 def _bar(console: Console, *, quiet: bool) -> Progress:
@@ -96,55 +112,82 @@ def _bar(console: Console, *, quiet: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=quiet)
 
 
-def play(
-    profile: Profile,
-    series: Series,
-    signals: list[Signal],
-    settings: StrategySettings,
-    *,
-    limits: bool,
-    learn: bool = False,
-    bar: tuple[Progress, object] | None = None,
-) -> Replayed:
-    """The replay itself, one open signal per symbol and side when the strategy asks for it."""
-    guard = OpenGuard()
-    replay = Replay(
-        profile,
-        limits=limits,
-        admit=guard.admit if settings.one_open else lambda _signal: True,
-        on_end=guard.closed,
-        # Of no more than live would know: a regime that only a replay can tell would be another gate.
-        volatility_timeframes=tuple(name for name in VOLATILITY_TIMEFRAMES if name == settings.timeframe),
-        learner_for=_trainer if learn else None,
-    )
-    waiting = 0
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Candles and signals that can be played under several profiles.
 
-    def step(count: int) -> None:
-        nonlocal waiting
-        waiting += count
-        if bar is not None and waiting >= 2_000:
-            bar[0].advance(bar[1], waiting)  # type: ignore[arg-type]  # rich's TaskID is a NewType of int
-            waiting = 0
+    One open signal per symbol and side, when the strategy asks for it, does not depend on the gate: refused signals
+    are followed as well, so every run answers the same signals.
+    """
 
-    return replay.run(series.tracking, signals, finer=series.finer, progress=step)
+    profile: Profile
+    series: Series
+    signals: list[Signal]
+    settings: StrategySettings
+    limits: bool = False
+    bar: tuple[Progress, TaskID] | None = None
+
+    def play(self, profile: Profile | None = None, fit: Fit | None = None) -> Replayed:
+        """One replay; with ``fit`` it learns as it goes."""
+        guard = OpenGuard()
+        watch = None if fit is None else Watch(fit)
+        replay = Replay(
+            self.profile if profile is None else profile,
+            limits=self.limits,
+            admit=guard.admit if self.settings.one_open else lambda _signal: True,
+            on_end=guard.closed,
+            # Of no more than live would know: a regime that only a replay can tell would be another gate.
+            volatility_timeframes=tuple(name for name in VOLATILITY_TIMEFRAMES if name == self.settings.timeframe),
+            learner_for=None if watch is None else _trainer_with(watch),
+            on_trained=_nothing if watch is None else watch.trained,
+        )
+        waiting = 0
+
+        def step(count: int) -> None:
+            nonlocal waiting
+            waiting += count
+            if self.bar is not None and waiting >= SHOWN_EVERY:
+                self.bar[0].advance(self.bar[1], waiting)
+                waiting = 0
+
+        replayed = replay.run(self.series.tracking, self.signals, finer=self.series.finer, progress=step)
+        return replayed if watch is None else replace(replayed, history=watch.history)
+
+    def learn(self, seed: int, fit: Fit | None = None) -> tuple[Replayed, Learning]:
+        """The same signals under the heuristic alone and under both clamps; the profile's own run is reported."""
+        from learning.fit import fit_candidate  # noqa: PLC0415 - only a replay that learns needs scikit-learn
+
+        fits = SharedFits(fit_candidate if fit is None else fit)
+        played = [(RULES, self.play(fit=rules_only), False)]
+        for clamp, name in ((Clamping.OPEN, "ensemble, open"), (Clamping.SEED, f"ensemble, {SEED_CLAMP}")):
+            found = self.play(replace(self.profile, clamp=clamp), fits)
+            played.append((name, found, clamp is self.profile.clamp))
+        runs = [
+            SettingRun(
+                name=name,
+                trades=found.trades,
+                bundles=sum(attempt.published for attempt in found.history.attempts),
+                decisions_hash=found.decisions_hash,
+                reported=reported,
+            )
+            for name, found, reported in played
+        ]
+        replayed = next(found for _, found, reported in played if reported)
+        settings = compare(runs, seed=seed)
+        return replayed, learning_of(self.profile, replayed.history, replayed.trades, seed=seed, settings=settings)
 
 
-def _trainer(store: MemoryStore, profiles: Mapping[str, Profile], key: bytes) -> Learner:
-    # Only a replay that learns needs scikit-learn.
-    from runtime.train import Trainer  # noqa: PLC0415
-
-    return Trainer(store, profiles, key)
+def _nothing(_strategy: str, _trained: Trained | None, _store: MemoryStore) -> None:
+    """A run without a learner has nothing to note."""
 
 
-def print_trained(trained: Sequence[Trained], console: Console) -> None:
-    """Every attempt of the learner, and what it came to."""
-    if not trained:
-        return
-    table = Table("attempt", "outcomes", "next at", "came to")
-    for attempt in trained:
-        came_to = attempt.address[:12] if attempt.address else f"{attempt.reason}: {attempt.detail}"
-        table.add_row(str(attempt.attempt), str(attempt.count), str(attempt.next_at), came_to)
-    console.print(table)
+def _trainer_with(watch: Watch) -> LearnerFor:
+    def made(store: MemoryStore, profiles: Mapping[str, Profile], key: bytes) -> Learner:
+        from runtime.train import Trainer  # noqa: PLC0415 - only a replay that learns needs scikit-learn
+
+        return Trainer(store, profiles, key, fit=watch.fit)
+
+    return made
 
 
 def run_info(

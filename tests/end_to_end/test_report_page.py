@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from lab.learned import Learning
 from lab.page import write_page
 from lab.summary import Summary, summarise
+from tests.support.learned import scene, small_fit
 from tests.unit.lab.synthetic_trades import RUN, world
 
 PAYLOAD = "<img src=x onerror=document.title='taken'>"
@@ -46,13 +48,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+PICTURES = {"plain": 7, "learned": 13}
+
+
+@pytest.fixture(scope="module", params=PICTURES)
+def told(request: pytest.FixtureRequest) -> str:
+    """Whether the page has a learning part."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def summary() -> Summary:
+def summary(told: str) -> Summary:
     rows = world(1, n=600, skill=0.3)
     hostile = [dataclasses.replace(row, symbol=PAYLOAD, tag=PAYLOAD) for row in rows[:100]]
-    return summarise(
-        [*hostile, *rows[100:]], seed=7, run=dataclasses.replace(RUN, symbols=(*RUN.symbols, PAYLOAD), profile=PAYLOAD)
-    )
+    run = dataclasses.replace(RUN, symbols=(*RUN.symbols, PAYLOAD), profile=PAYLOAD)
+    return summarise([*hostile, *rows[100:]], seed=7, run=run, learning=_learning() if told == "learned" else None)
+
+
+def _learning() -> Learning:
+    learning = scene(1, n=240, knows=True).learn(1, small_fit)[1]
+    first, *rest = learning.attempts
+    return dataclasses.replace(learning, attempts=(dataclasses.replace(first, bundle="", detail=PAYLOAD), *rest))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +108,7 @@ def test_it_is_silent_and_alone(visit: Visit, file: Path) -> None:
     assert visit.asked == [file.as_uri()]
 
 
-def test_every_picture_is_drawn_inside_its_card(visit: Visit) -> None:
+def test_every_picture_is_drawn_inside_its_card(visit: Visit, told: str) -> None:
     boxes = visit.page.eval_on_selector_all(
         "figure",
         """figures => figures.map(figure => {
@@ -102,7 +118,7 @@ def test_every_picture_is_drawn_inside_its_card(visit: Visit) -> None:
                 .map(box => [box.width, box.height, box.left - card.left, card.right - box.right]);
         })""",
     )
-    assert len(boxes) == 7
+    assert len(boxes) == PICTURES[told]
     for shown in boxes:
         assert len(shown) == 1, "the wide and the narrow picture take turns"
         width, height, left, right = shown[0]
@@ -167,9 +183,9 @@ def test_it_follows_light_and_dark(browser: Browser, file: Path) -> None:
     assert grounds[1] < 120
 
 
-def test_it_needs_no_script(browser: Browser, file: Path) -> None:
+def test_it_needs_no_script(browser: Browser, file: Path, told: str) -> None:
     visit = Visit(browser, file, width=1280, scheme="light", script=False)
-    assert visit.page.locator("figure svg:visible").count() == 7
+    assert visit.page.locator("figure svg:visible").count() == PICTURES[told]
     details = visit.page.locator("details").first
     details.locator("summary").click()
     assert details.locator("table").is_visible()

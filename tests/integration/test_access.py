@@ -207,7 +207,7 @@ def test_a_process_that_would_change_the_settings_is_refused_without_the_right(
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
     monkeypatch.setenv("PENUMBRA_REDIS_URL", house.url(Role.TRAINER))
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__STATIC_THRESHOLD", "1")
-    with pytest.raises(Permanent, match="(?i)no permissions"):
+    with pytest.raises(Permanent, match=r"(?i)no permissions"):
         Wiring(Settings.load()).ensure_namespace()
 
 
@@ -274,7 +274,7 @@ FORBIDDEN: dict[Role, list[str]] = {
         "HSET ml:meta clock data",
     ],
     Role.WORKER: [*(line for line in SERVER if line != "CLIENT LIST"), *FOREIGN, "SET bundle:aa 1"],
-    # It may look at everything and halt; halting is a write to the control key, which is why it can also do worse to it.
+    # It may look at everything and halt: a write to the control key, so it can do worse to that key too.
     Role.RELAY: [
         *SERVER,
         *FOREIGN,

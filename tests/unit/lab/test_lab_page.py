@@ -172,8 +172,8 @@ def test_a_payload_is_text_everywhere() -> None:
 
 SCRIPT = """
 import sys
-import lab.charts, lab.page, lab.summary
-early = [name for name in sys.modules if name.split(".")[0] in ("matplotlib", "jinja2")]
+import lab.attempts, lab.charts, lab.console, lab.learned_charts, lab.page, lab.replay, lab.summary
+early = [name for name in sys.modules if name.split(".")[0] in ("matplotlib", "jinja2", "sklearn", "scipy")]
 assert not early, "imported before it is needed"
 from pathlib import Path
 from tests.unit.lab.synthetic_trades import RUN, world
