@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
+PlaceArray = npt.NDArray[np.intp]
 
 MAX_STEPS = 64
 MAX_NODES = 4_000_000
@@ -38,6 +39,11 @@ class Trees:
     value: FloatArray
     roots: IntArray
     steps: int = field(init=False)
+    # The same indices in the width numpy gathers with: converted at every step they cost half of a walk.
+    _left: PlaceArray = field(init=False, repr=False)
+    _feature: PlaceArray = field(init=False, repr=False)
+    _roots: PlaceArray = field(init=False, repr=False)
+    _moving: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         nodes = len(self.left)
@@ -59,25 +65,31 @@ class Trees:
             raise ValueError("a leaf value that is no plausible number")
         if not (np.all(np.abs(self.threshold[inner]) <= LARGEST_VALUE) and np.all(np.isposinf(self.threshold[~inner]))):
             raise ValueError("thresholds must be finite inside a tree and +inf at its leaves")
-        object.__setattr__(self, "steps", self._depth(inner))
+        moving = self._levels(inner)
+        object.__setattr__(self, "steps", len(moving))
+        object.__setattr__(self, "_moving", moving)
+        for name in ("left", "feature", "roots"):
+            object.__setattr__(self, f"_{name}", getattr(self, name).astype(np.intp))
 
-    def _depth(self, inner: npt.NDArray[np.bool_]) -> int:
-        level, steps = self.roots, 0
+    def _levels(self, inner: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+        """For each step down, how many trees must be looked at: those up to the last that goes on."""
+        level, moving = self.roots, list[int]()
         reached = [level]
         seen = len(level)
         while True:
             parents = level[inner[level]]
             if len(parents) == 0:
                 break
+            moving.append(int(np.searchsorted(self.roots, parents.max(), side="right")))
             level = np.concatenate((self.left[parents], self.left[parents] + 1))
             reached.append(level)
-            seen, steps = seen + len(level), steps + 1
+            seen += len(level)
             # Checked on the way: shared nodes multiply from level to level.
-            if steps > MAX_STEPS or seen > len(self.left):
+            if len(moving) > MAX_STEPS or seen > len(self.left):
                 raise ValueError("a tree that is too deep, or nodes that share their children")
         if not np.array_equal(np.sort(np.concatenate(reached)), np.arange(len(self.left))):
             raise ValueError("nodes that no path reaches, or two")
-        return steps
+        return tuple(moving)
 
     @property
     def n_features(self) -> int:
@@ -95,10 +107,11 @@ class Trees:
         -------
         ndarray of shape (n_trees,)
         """
-        node = self.roots
+        # Every tree at every step: for one row a shorter array saves less than cutting it costs.
+        node = self._roots
         for _ in range(self.steps):
-            node = self.left[node] + (row[self.feature[node]] > self.threshold[node])
-        return self.value[node]
+            node = self._left.take(node) + (row.take(self._feature.take(node)) > self.threshold.take(node))
+        return self.value.take(node)
 
     def leaf_matrix(self, matrix: FloatArray) -> FloatArray:
         """The same for many rows: shape (n_rows, n_trees).
@@ -107,11 +120,13 @@ class Trees:
         ----------
         matrix : ndarray of shape (n_rows, width), finite, already rounded to float32
         """
-        node = np.broadcast_to(self.roots, (len(matrix), len(self.roots)))
-        place = np.arange(len(matrix))[:, None]
-        for _ in range(self.steps):
-            node = self.left[node] + (matrix[place, self.feature[node]] > self.threshold[node])
-        return self.value[node]
+        # Trees along the first axis: the ones that are done lie behind and are left out.
+        node = np.repeat(self._roots[:, None], len(matrix), axis=1)
+        flat, start = matrix.ravel(), np.arange(len(matrix)) * matrix.shape[1]
+        for trees in self._moving:
+            at = node[:trees]
+            node[:trees] = self._left.take(at) + (flat.take(self._feature.take(at) + start) > self.threshold.take(at))
+        return self.value.take(node).T
 
 
 @dataclass(frozen=True, slots=True, eq=False)
