@@ -496,6 +496,24 @@ def address() -> None:
     click.echo(masked(_wiring(None).redis_url))
 
 
+@main.group(cls=Commands)
+def bench() -> None:
+    """Measure this machine; every figure stands beside a baseline of the same run."""
+
+
+@bench.command("loop")
+@click.option("--sizes", default="100,300,1000,3000", show_default=True, help="decisive outcomes, comma-separated")
+@click.option("--boundary", default=100, show_default=True, type=click.IntRange(50, 5_000), help="of the first round")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="boundaries to pass")
+@click.option("--repeats", default=200, show_default=True, type=click.IntRange(3, 100_000), help="of each score")
+@json_option
+def bench_loop(sizes: str, boundary: int, rounds: int, repeats: int, as_json: bool) -> None:
+    """Fits, bundles, scores, and the time from an outcome to a decision with what was learned from it."""
+    from scripts.bench_loop import LoopOptions, run_loop, sizes_from
+
+    run_loop(LoopOptions(sizes=sizes_from(sizes), boundary=boundary, rounds=rounds, repeats=repeats, as_json=as_json))
+
+
 @main.command()
 def down() -> None:
     """Stop the embedded servers; their data stays."""
