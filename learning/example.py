@@ -80,6 +80,10 @@ class Example:
         if not isinstance(features, Mapping):
             raise Invalid(Reason.FIELD_TYPE, "features", "expected an object")
         symbol, bucket = read.text("symbol"), read.optional_text("bucket")
+        ts, entry_ms, exit_ms = read.whole("ts"), read.whole("entry_ms"), read.whole("exit_ms")
+        if exit_ms < entry_ms and row.get("how") == "report":
+            # An engine can be out before the first candle the twin enters on; its label began with the signal.
+            entry_ms = min(ts, exit_ms)
         return cls(
             id=read.text("id"),
             strategy=read.text("strategy"),
@@ -90,9 +94,9 @@ class Example:
             kind=read.kind(),
             gross_r=read.number("gross_r"),
             net_r=read.number("net_r"),
-            ts=read.whole("ts"),
-            entry_ms=read.whole("entry_ms"),
-            exit_ms=read.whole("exit_ms"),
+            ts=ts,
+            entry_ms=entry_ms,
+            exit_ms=exit_ms,
             bucket=bucket,
             score=read.optional_number("score"),
             heuristic_score=read.optional_number("heuristic_score"),

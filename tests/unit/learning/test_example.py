@@ -187,3 +187,17 @@ def test_the_hash_survives_what_json_does_not_know() -> None:
     (one,) = examples(closed_rows(1))
     odd = [replace(one, features={"atr_pct": value}) for value in (math.nan, math.inf, None, "nan")]
     assert len({data_hash([example]) for example in odd}) == 4
+
+@pytest.mark.parametrize(
+    ("exit_ms", "start_ms"),
+    [
+        pytest.param(1_700_000_100_000, 1_700_000_100_000, id="with the first candle"),
+        pytest.param(1_700_000_060_000, 1_700_000_000_000, id="before it: from the signal on"),
+        pytest.param(1_699_999_999_000, 1_699_999_999_000, id="by a clock that is behind"),
+    ],
+)
+def test_an_engine_that_is_out_before_the_twin_is_in(
+    body: Callable[..., dict[str, Any]], exit_ms: int, start_ms: int
+) -> None:
+    (one,) = examples([body(kind="executed", how="report", exit_ms=exit_ms)])
+    assert (one.entry_ms, one.exit_ms) == (start_ms, exit_ms)
