@@ -11,7 +11,8 @@ from runtime.train import Trainer
 from runtime.trained import Trained
 from signals.errors import Transient
 
-POLL_S = 1.0
+POLL_S = 0.1
+"""How often an idle trainer looks, two reads for each strategy: at a second this was most of what the loop adds."""
 STEP_S = 0.1
 LONGEST_PAUSE_S = 30.0
 log = logging.getLogger(__name__)
