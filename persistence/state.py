@@ -102,9 +102,10 @@ class State:
         it = fact.fields
         name = it["strategy"]
         training = self.hash(self.keys.training(name))
-        if training.get("bundle"):
+        if training.get("bundle", it["address"]) != it["address"]:
             training["previous"] = training["bundle"]
-        training.update(bundle=it["address"], published=it["attempt"], settled=it["attempt"], next=it["next"])
+        # Whoever is ready first ends every attempt begun so far: a boundary has one verdict.
+        training.update(bundle=it["address"], published=it["attempt"], settled=training["attempt"], next=it["next"])
         self.hash(self.keys.bundles(name))[it["address"]] = fact.body
         self.strings[self.keys.scalar(name, "nn_enabled")] = it["network"]
         self.strings[self.keys.scalar(name, "last_train_count")] = it["count"]
@@ -114,7 +115,7 @@ class State:
 
     def _untrained(self, fact: Fact) -> None:
         training = self.hash(self.keys.training(fact.fields["strategy"]))
-        training.update(next=fact.fields["next"], settled=fact.fields["attempt"], why=fact.fields["reason"])
+        training.update(next=fact.fields["next"], settled=training["attempt"], why=fact.fields["reason"])
 
     def _pointed(self, fact: Fact) -> None:
         training = self.hash(self.keys.training(fact.fields["strategy"]))

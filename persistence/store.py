@@ -292,11 +292,11 @@ class Store(Protocol):
         ...
 
     def publish(self, command: PublishCommand) -> PublishStatus:
-        """Put a bundle in force, unless a later attempt has been published."""
+        """Put a bundle in force, unless its attempt is over; it ends every attempt begun so far."""
         ...
 
     def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
-        """Record that an attempt gave no bundle and when to try again; false for one already over."""
+        """Record that an attempt gave no bundle and when to try again; false for one already over. It ends all begun."""
         ...
 
     def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:

@@ -39,6 +39,7 @@ def train_once(wiring: Wiring, strategy: str) -> dict[str, object]:
         "bundle": trained.address or None,
         "reason": trained.reason or None,
         "detail": trained.detail or None,
+        "fenced": trained.fenced,
     }
 
 

@@ -1,4 +1,5 @@
--- A bundle comes into force: one pointer moves, and an attempt that is over cannot move it back.
+-- A bundle comes into force: one pointer moves, and an attempt that is over cannot move it back. It ends every attempt
+-- begun so far: a boundary has one verdict, that of whoever is ready first.
 local known = redis.call('HMGET', K.training, 'published', 'bundle', 'settled', 'attempt')
 if int(known[1]) == int(A.attempt) and known[2] == A.address then
   return 'REPLAY'
@@ -6,10 +7,10 @@ end
 if int(known[3]) >= int(A.attempt) or int(A.attempt) > int(known[4]) then
   return 'FENCED'
 end
-if known[2] then
+if known[2] and known[2] ~= A.address then
   redis.call('HSET', K.training, 'previous', known[2])
 end
-redis.call('HSET', K.training, 'bundle', A.address, 'published', A.attempt, 'settled', A.attempt, 'next', A.next)
+redis.call('HSET', K.training, 'bundle', A.address, 'published', A.attempt, 'settled', known[4], 'next', A.next)
 redis.call('HSET', K.bundles, A.address, A.manifest)
 redis.call('SET', K.nn_enabled, A.network)
 redis.call('SET', K.trained, A.count)

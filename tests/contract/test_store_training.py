@@ -92,6 +92,31 @@ def test_a_zombie_is_fenced_out(learner: Store) -> None:
     assert learner.publish(publication(second + 1, "forged")) is PublishStatus.FENCED
 
 
+def test_whoever_is_ready_first_ends_every_attempt_begun(learner: Store, backend: Backend) -> None:
+    # Two trainers on one boundary: the second to be ready would put a second bundle in force for it.
+    first = learner.begin_training("trend", now_ms=NOW)
+    second = learner.begin_training("trend", now_ms=NOW)
+    assert learner.publish(publication(first, "m1")) is PublishStatus.DONE
+    assert learner.publish(publication(second, "m2")) is PublishStatus.FENCED
+    assert not learner.settle("trend", second, reason="LEARN_AUC", detail="", next_at=99, now_ms=NOW)
+    assert learner.publish(publication(first, "m1")) is PublishStatus.REPLAY
+    third = learner.begin_training("trend", now_ms=NOW)
+    fourth = learner.begin_training("trend", now_ms=NOW)
+    assert learner.settle("trend", third, reason="LEARN_AUC", detail="", next_at=9, now_ms=NOW)
+    assert learner.publish(publication(fourth, "m4")) is PublishStatus.FENCED
+    known = learner.training("trend")
+    assert (known.bundle, known.previous, known.next_at) == ("m1", None, 9)
+    assert [fact.id for fact in backend.facts() if fact.kind == "published"] == ["published:trend:1"]
+
+
+def test_the_same_bundle_again_is_not_its_own_predecessor(learner: Store) -> None:
+    for address in ("m1", "m2", "m2"):
+        attempt = learner.begin_training("trend", now_ms=NOW)
+        assert learner.publish(publication(attempt, address)) is PublishStatus.DONE
+    known = learner.training("trend")
+    assert (known.bundle, known.previous) == ("m2", "m1")
+
+
 def test_publishing_twice_is_publishing_once(learner: Store, backend: Backend) -> None:
     attempt = learner.begin_training("trend", now_ms=NOW)
     assert learner.publish(publication(attempt, "m1")) is PublishStatus.DONE
