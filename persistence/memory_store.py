@@ -366,9 +366,12 @@ class MemoryStore:
             self.state.strings.get(self.keys.completed_trades(strategy), "0"),
         )
 
-    def begin_training(self, strategy: str, *, now_ms: int) -> int:
+    def begin_training(self, strategy: str, *, now_ms: int, boundary: int | None = None) -> int:
         self.clock_kind()
-        attempt = self.training(strategy).attempt + 1
+        known = self.training(strategy)
+        if boundary is not None and known.next_at != boundary:
+            return 0
+        attempt = known.attempt + 1
         fields = {"strategy": strategy, "attempt": str(attempt)}
         self._commit("training", f"training:{strategy}:{attempt}", now_ms, fields)
         return attempt

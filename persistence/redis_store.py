@@ -300,9 +300,10 @@ class RedisStore:
         entry, completed = self._ask(pipe.execute)
         return training_from(_texts(entry), None if completed is None else text(completed))
 
-    def begin_training(self, strategy: str, *, now_ms: int) -> int:
+    def begin_training(self, strategy: str, *, now_ms: int, boundary: int | None = None) -> int:
         keys = {"training": self.keys.training(strategy)}
-        return int(self._run("begin", keys, {"strategy": strategy, "now": now_ms}))
+        args: dict[str, str | int] = {"strategy": strategy, "boundary": boundary or "", "now": now_ms}
+        return int(self._run("begin", keys, args))
 
     def publish(self, command: PublishCommand) -> PublishStatus:
         name = command.strategy

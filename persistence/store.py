@@ -287,8 +287,8 @@ class Store(Protocol):
         """Where a strategy stands with its learning."""
         ...
 
-    def begin_training(self, strategy: str, *, now_ms: int) -> int:
-        """Begin an attempt; its number fences out every earlier one."""
+    def begin_training(self, strategy: str, *, now_ms: int, boundary: int | None = None) -> int:
+        """Begin an attempt and return its number; 0 when the boundary it is for has had its verdict meanwhile."""
         ...
 
     def publish(self, command: PublishCommand) -> PublishStatus:
@@ -296,7 +296,7 @@ class Store(Protocol):
         ...
 
     def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
-        """Record that an attempt gave no bundle and when to try again; false for one already over. It ends all begun."""
+        """Record that an attempt gave no bundle and when to try again; false for one over. It ends all begun so far."""
         ...
 
     def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:

@@ -73,10 +73,20 @@ class Trainer:
         """Strategies whose boundary has been reached and not yet been answered."""
         return [name for name in self.profiles if self.store.training(name).due]
 
+    def answer(self, strategy: str) -> Trained | None:
+        """Train for the boundary that is owed; none when another trainer has answered it meanwhile."""
+        training = self.store.training(strategy)
+        if not training.due:
+            return None
+        number = self.store.begin_training(strategy, now_ms=self.store.now_ms(), boundary=training.next_at)
+        return self._train(strategy, number) if number > 0 else None
+
     def attempt(self, strategy: str) -> Trained:
         """Train a strategy on all its outcomes so far. Whatever goes wrong keeps the incumbent and is recorded."""
+        return self._train(strategy, self.store.begin_training(strategy, now_ms=self.store.now_ms()))
+
+    def _train(self, strategy: str, number: int) -> Trained:
         profile = self.profiles[strategy]
-        number = self.store.begin_training(strategy, now_ms=self.store.now_ms())
         count = self.store.training(strategy).completed
         base = Trained(strategy, number, count, profile.next_training_at(count))
         try:

@@ -24,7 +24,9 @@ def run(trainer: Trainer, stop: Callable[[], bool], *, wait: Callable[[float], N
     while not stop():
         try:
             for strategy in trainer.due():
-                _say(trainer.attempt(strategy))
+                trained = trainer.answer(strategy)
+                if trained is not None:
+                    _say(trained)
             pause_s = POLL_S
         except (Transient, StateMissing) as error:
             log.warning("training pauses %.1f s: %s", pause_s, error)

@@ -109,6 +109,18 @@ def test_whoever_is_ready_first_ends_every_attempt_begun(learner: Store, backend
     assert [fact.id for fact in backend.facts() if fact.kind == "published"] == ["published:trend:1"]
 
 
+def test_nobody_begins_on_a_boundary_that_has_its_verdict(learner: Store, backend: Backend) -> None:
+    won(learner, "a", "b")
+    attempt = learner.begin_training("trend", now_ms=NOW, boundary=2)
+    assert learner.begin_training("trend", now_ms=NOW, boundary=2) == attempt + 1, "who died must be followed"
+    assert learner.publish(publication(attempt, "m1")) is PublishStatus.DONE
+    before = backend.facts()
+    assert learner.begin_training("trend", now_ms=NOW, boundary=2) == 0
+    assert backend.facts() == before
+    assert learner.begin_training("trend", now_ms=NOW) == attempt + 2, "by hand is always possible"
+    assert learner.begin_training("trend", now_ms=NOW, boundary=4) == attempt + 3
+
+
 def test_the_same_bundle_again_is_not_its_own_predecessor(learner: Store) -> None:
     for address in ("m1", "m2", "m2"):
         attempt = learner.begin_training("trend", now_ms=NOW)

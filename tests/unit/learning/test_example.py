@@ -188,6 +188,7 @@ def test_the_hash_survives_what_json_does_not_know() -> None:
     odd = [replace(one, features={"atr_pct": value}) for value in (math.nan, math.inf, None, "nan")]
     assert len({data_hash([example]) for example in odd}) == 4
 
+
 @pytest.mark.parametrize(
     ("exit_ms", "start_ms"),
     [
