@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from persistence.connection import connect, text
+from persistence.connection import connect
 from persistence.redis_store import RedisStore
 from persistence.scripts import source
 from persistence.store import ClockKind, CloseCommand, CommitStatus, Fact
@@ -50,7 +50,7 @@ class Outside(Racing):
 
     def close(self, command: CloseCommand) -> CommitStatus:
         status = super().close(command)
-        count = int(text(self.client.get(self.keys.completed_trades(command.strategy))))
+        count = self.training(command.strategy).completed
         if self.asks(count):
             script = self.client.register_script(source("begin").split("-- An attempt at training")[0] + EMIT)
             keys = {"meta": self.keys.meta(), "outbox": self.keys.outbox()}
