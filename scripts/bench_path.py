@@ -68,7 +68,8 @@ def measure(folder: Path, *, boundary: int, rounds: int) -> list[Row]:
                 found = [engine.round() for _ in range(rounds)]
                 memory = {name: peak_mb(pid) for name, pid in pids.items()}
                 engine.drain()
-            laps = [_lap(wiring, asked, list(wiring.record.facts())) for asked in found]
+            facts = list(wiring.record.facts())
+            laps = [_lap(asked, facts) for asked in found]
         finally:
             wiring.close()
     finally:
@@ -119,6 +120,8 @@ class _Asked:
     answered: str
     bundle: str
     total_s: float
+    fit_s: float
+    data_hash: str
 
 
 class _Engine:
@@ -147,13 +150,25 @@ class _Engine:
             answer = self._client.ask(play.payload)
             if answer is not None and answer["bundle"] not in (None, training.bundle):
                 total_s = stopwatch() - started
-                return _Asked(training.next_at, last.id, play.id, str(answer["bundle"]), total_s)
+                # At once, so that both meet the same machine; no outcome has come since the trainer read them.
+                fit_s, data_hash = self._fit_alone()
+                return _Asked(training.next_at, last.id, play.id, str(answer["bundle"]), total_s, fit_s, data_hash)
             self._processes.check()
             if not store.training(STRATEGY).due and store.training(STRATEGY).bundle == training.bundle:
                 raise Permanent("the attempt gave no bundle; the trainer's log says why")
             if stopwatch() - started > PATIENCE_S:
                 raise Transient("no answer with a new bundle")
             pause(PACE_S)
+
+    def _fit_alone(self) -> tuple[float, str]:
+        """Seconds of the same fit once more with nothing around it, and what it was trained on."""
+        examples = self._wiring.trainer().examples(STRATEGY)
+        started = stopwatch()
+        candidate = fit_candidate(examples, SCALP, seed=SEED)
+        fit_s = stopwatch() - started
+        if not isinstance(candidate, Candidate):
+            raise Permanent(f"{candidate.reason}: {candidate.detail}")
+        return fit_s, candidate.data_hash
 
     def _claimed(self) -> Play:
         """A decision of the worker, claimed."""
@@ -178,25 +193,18 @@ class _Engine:
             pause(PACE_S)
 
 
-def _lap(wiring: Wiring, asked: _Asked, facts: list[Fact]) -> Lap:
-    """The stages of one round, and the same fit once more by itself."""
+def _lap(asked: _Asked, facts: list[Fact]) -> Lap:
+    """The stages of one round."""
     known: Mapping[str, Fact] = {fact.id: fact for fact in facts}
     closed, decided = known[f"closed:{asked.closed}"], known[f"decision:{asked.answered}"]
     published = [fact for fact in facts if fact.kind == "published" and fact.fields["address"] == asked.bundle]
     requests = [fact for fact in facts if fact.kind == "retrain" and fact.fields["boundary"] == str(asked.size)]
     seen = known[f"training:{STRATEGY}:{published[0].fields['attempt']}"]
-    # What the trainer read: outcomes up to its boundary, because none came while it was busy.
-    examples = wiring.trainer().examples(STRATEGY)[: asked.size]
-    started = stopwatch()
-    candidate = fit_candidate(examples, SCALP, seed=SEED)
-    fit_s = stopwatch() - started
-    if not isinstance(candidate, Candidate):
-        raise Permanent(f"{candidate.reason}: {candidate.detail}")
-    same = json.loads(published[0].body)["data"] == candidate.data_hash
+    same = json.loads(published[0].body)["data"] == asked.data_hash
     return Lap(
         size=asked.size,
         total_s=asked.total_s,
-        fit_s=fit_s,
+        fit_s=asked.fit_s,
         seen_s=(seen.at_ms - closed.at_ms) / 1e3,
         published_s=(published[0].at_ms - seen.at_ms) / 1e3,
         decided_s=(decided.at_ms - published[0].at_ms) / 1e3,

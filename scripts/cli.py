@@ -506,12 +506,21 @@ def bench() -> None:
 @click.option("--boundary", default=100, show_default=True, type=click.IntRange(50, 5_000), help="of the first round")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="boundaries to pass")
 @click.option("--repeats", default=200, show_default=True, type=click.IntRange(3, 100_000), help="of each score")
+@click.option("--launches", default=5, show_default=True, type=click.IntRange(1, 100), help="of each fresh process")
 @json_option
-def bench_loop(sizes: str, boundary: int, rounds: int, repeats: int, as_json: bool) -> None:
+def bench_loop(sizes: str, boundary: int, rounds: int, repeats: int, launches: int, as_json: bool) -> None:
     """Fits, bundles, scores, and the time from an outcome to a decision with what was learned from it."""
     from scripts.bench_loop import LoopOptions, run_loop, sizes_from
 
-    run_loop(LoopOptions(sizes=sizes_from(sizes), boundary=boundary, rounds=rounds, repeats=repeats, as_json=as_json))
+    options = LoopOptions(
+        sizes=sizes_from(sizes),
+        boundary=boundary,
+        rounds=rounds,
+        repeats=repeats,
+        launches=launches,
+        as_json=as_json,
+    )
+    run_loop(options)
 
 
 @main.command()
