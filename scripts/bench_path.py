@@ -31,6 +31,8 @@ NAMESPACE = "bench"
 ENGINE = "bench"
 MOST_PLAYS = 20_000
 PATIENCE_S = 600.0
+ANSWER_S = 60.0
+"""The first answer waits until the worker is up, which a busy machine can make long."""
 PACE_S = 0.01
 """Between two questions, so that asking does not take the trainer's processor away."""
 KEY = "only for this benchmark, and gone with it"
@@ -147,7 +149,7 @@ class _Engine:
         self._close(last)
         while True:
             play = next(self._plays)
-            answer = self._client.ask(play.payload)
+            answer = self._client.ask(play.payload, ANSWER_S)
             if answer is not None and answer["bundle"] not in (None, training.bundle):
                 total_s = stopwatch() - started
                 # At once, so that both meet the same machine; no outcome has come since the trainer read them.
@@ -173,7 +175,7 @@ class _Engine:
     def _claimed(self) -> Play:
         """A decision of the worker, claimed."""
         play = next(self._plays)
-        answer = self._client.ask(play.payload)
+        answer = self._client.ask(play.payload, ANSWER_S)
         if answer is None or self._client.claim(play.id) is not Reason.CLAIM_GO:
             raise Transient(f"{play.id}: {answer}")
         return play
