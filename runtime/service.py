@@ -35,7 +35,10 @@ class Service:
         return None if decision is None else answer_from(decision, asked=signal_id).as_dict()
 
     def claim(self, signal_id: str, engine: str) -> Reason:
-        """Ask for the go before an order is sent; anything but ``CLAIM_GO`` means: send nothing."""
+        """Ask for the go before an order is sent; anything but ``CLAIM_GO`` means: send nothing.
+
+        ``CLAIM_UNSAFE``: the claim stands, but whether it would survive a power cut is not known; ask again.
+        """
         return self.store.claim(signal_id, engine, now_ms=self.store.now_ms())
 
     def fill(self, report: object) -> ReportReply:

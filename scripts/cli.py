@@ -201,13 +201,12 @@ def relay(namespace: str | None) -> None:
 @namespace_option
 def follow(namespace: str | None) -> None:
     """Follow open positions through the candles that are fed."""
-    from persistence.candle_feed import CandleFeed
     from scripts.stopping import stop_on_signals
     from worker.follow import FollowLoop
 
     wiring = _wiring(namespace)
     wiring.ensure_namespace()
-    FollowLoop(wiring.store, CandleFeed(wiring.client, wiring.store.keys), wiring.follower()).run(stop_on_signals())
+    FollowLoop(wiring.store, wiring.feed(), wiring.follower()).run(stop_on_signals())
 
 
 @main.command()
@@ -242,7 +241,8 @@ def rebuild(namespace: str | None, force: bool) -> None:
 
     wiring = _wiring(namespace)
     wiring.record.migrate()
-    report = rebuilding.rebuild(wiring.client, wiring.store.keys, wiring.record, force=force)
+    wiring.store.check_server(any_schema=True)
+    report = rebuilding.rebuild(wiring.patient_client, wiring.store.keys, wiring.record, force=force)
     click.echo(str(report))
     click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
 
