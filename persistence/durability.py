@@ -72,7 +72,7 @@ def _acknowledged(connection: redis.Redis, policy: str | None) -> bool:
     """Whether the server itself says so; an old one that cannot is believed when its policy is known."""
     for _ in range(LONGEST_WAIT_MS // STEP_MS):
         try:
-            local, _replicas = connection.execute_command("WAITAOF", 1, 0, STEP_MS)
+            local, _replicas = _raw(connection, "WAITAOF", 1, 0, STEP_MS)
         except redis.ResponseError as error:
             return policy == "everysec" and "unknown command" in str(error).lower()
         if int(local) >= 1:
@@ -127,4 +127,8 @@ def _syncing(connection: redis.Redis) -> _Syncing:
 
 def _let_pass(connection: redis.Redis) -> None:
     # The server keeps the time: it waits in vain for this many replicas.
-    connection.execute_command("WAIT", MORE_REPLICAS_THAN_ANYBODY_HAS, STEP_MS)
+    _raw(connection, "WAIT", MORE_REPLICAS_THAN_ANYBODY_HAS, STEP_MS)
+
+
+def _raw(connection: redis.Redis, *words: str | int) -> Any:
+    return connection.execute_command(*words)  # type: ignore[no-untyped-call]

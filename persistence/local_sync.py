@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -24,11 +25,11 @@ def sync_log(connection: redis.Redis) -> bool:
     if pid is None:
         return False
     try:
-        logs = [path for path, target in _open_files(pid) if target.endswith(".aof")]
-        for path in logs:
+        logs = [entry for entry, target in _open_files(pid) if target.endswith(".aof")]
+        for entry in logs:
             # One that is being replaced may be gone by now: the server syncs such a file before it closes it.
             with contextlib.suppress(FileNotFoundError):
-                _sync(path)
+                _sync(entry)
     except OSError:
         return False
     return len(logs) > 0
@@ -44,20 +45,18 @@ def _peer(connection: redis.Redis) -> int | None:
     return int(pid) if pid > 0 else None
 
 
-def _open_files(pid: int) -> list[tuple[str, str]]:
+def _open_files(pid: int) -> list[tuple[Path, str]]:
     """Entries of a process's descriptors with what they lead to."""
-    folder = f"/proc/{pid}/fd"
     found = []
-    for name in os.listdir(folder):
-        path = f"{folder}/{name}"
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append((path, os.readlink(path)))
+            found.append((entry, str(entry.readlink())))
     return found
 
 
-def _sync(path: str) -> None:
+def _sync(entry: Path) -> None:
     # Through the descriptor's own entry: it leads to the file itself, whatever its name means to us.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fdatasync(descriptor)
     finally:

@@ -48,7 +48,9 @@ def _not_ready(info: Mapping[str, Any]) -> str | None:
     if int(info.get("loading", 0)) != 0:
         return "Redis is still loading its data: start again when it has finished"
     if info.get("role", "master") != "master":
-        return f"Redis is a replica of {info.get('master_host', 'another server')}: name the primary in PENUMBRA_REDIS_URL"
+        return (
+            f"Redis is a replica of {info.get('master_host', 'another server')}: name the primary in PENUMBRA_REDIS_URL"
+        )
     return None
 
 

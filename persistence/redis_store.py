@@ -181,7 +181,7 @@ class RedisStore:
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
         try:
             # One socket for the write and for the question after it: a server answers for the writes of a socket.
-            with self.client.client() as pinned:
+            with self.client.client() as pinned:  # type: ignore[no-untyped-call]
                 reason = self._claim(pinned, signal_id, engine, now_ms, alias=False)
                 safe = reason is not Reason.CLAIM_GO or self._on_disk(pinned)
         except redis.RedisError as error:

@@ -86,7 +86,7 @@ class QueueSettings(_Section):
 
     name: str = Field(default="signals", pattern=r"^[a-z][a-z0-9_.-]{0,63}$")
     result_ttl_s: int = Field(default=500, ge=0, le=604_800, description="how long an answer can be fetched")
-    failure_ttl_s: int = Field(default=86_400, ge=1, le=31_536_000, description="how long a failed job is kept")
+    failure_ttl_s: int = Field(default=86_400, ge=1, le=86_400, description="how long a failed job is kept")
     job_timeout_s: int = Field(
         default=10, ge=1, le=3_600, description="a signal that is not judged by then is a phantom"
     )

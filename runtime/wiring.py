@@ -90,7 +90,11 @@ class Wiring:
     @cached_property
     def service(self) -> Service:
         """The use cases."""
-        return Service(self.store, self.profiles, shelf=Shelf(self.store, self._serving_keys()))
+        shelf = Shelf(self.store, self._serving_keys())
+        return Service(self.store, self.profiles, shelf=shelf, reset=self._reconnect)
+
+    def _reconnect(self) -> None:
+        self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _serving_keys(self) -> tuple[bytes, ...]:
         """The keys bundles are verified with; without one the gate still answers, and a model in force is at fault."""

@@ -14,7 +14,7 @@ from signals.errors import Transient
 POLL_S = 0.1
 """How often an idle trainer looks, two reads for each strategy: at a second this was most of what the loop adds."""
 STEP_S = 0.1
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 4.0
 log = logging.getLogger(__name__)
 
 
