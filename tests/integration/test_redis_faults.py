@@ -116,7 +116,7 @@ def test_what_redis_py_does_by_itself_would_count_twice(redis_client: redis.Redi
         client.incr("ours")
     assert redis_client.get("ours") == b"1"
     first = itertools.count()
-    with redis.Redis.from_url(entrance.url) as stock:
+    with redis.Redis(unix_socket_path=urlsplit(entrance.url).path) as stock:
         stock.incr("theirs")
     assert redis_client.get("theirs") == b"2"
 
@@ -129,7 +129,8 @@ def test_a_message_lost_anywhere_is_applied_once(
         """Judge and claim with the ``at``-th request lost; how many requests it took and how often it had to ask."""
         asked, lost = 0, 0
         with connect(entrance.url, timeout_s=2.0) as client:
-            service = Service(RedisStore(client, namespace), PROFILES)
+            # Behind a door the server is nobody's neighbour, and asking for its sync takes more than a second.
+            service = Service(RedisStore(client, namespace, on_disk=lambda pinned: bool(pinned.ping())), PROFILES)
             client.ping()
             counter = itertools.count()
             entrance.rule = lambda _request: fate if next(counter) == at else "pass"
@@ -148,7 +149,7 @@ def test_a_message_lost_anywhere_is_applied_once(
         return next(counter), asked
 
     clean, asked = go("clean", None)
-    assert (clean > 6, asked) == (True, 1)
+    assert (clean > 5, asked) == (True, 1)
     again = [go(f"s{at}", at)[1] for at in range(clean)]
     # Every lost message was noticed; connecting anew makes the later ones shift, so a few hit nothing.
     assert sum(again) >= 2 * clean - 3
@@ -200,7 +201,7 @@ def test_a_server_that_cannot_now_is_asked_again(
     [
         ("MOVED 1 127.0.0.1:7001", "name a single primary"),
         ("NOAUTH Authentication required.", "Authentication"),
-        ("WRONGPASS invalid", "WRONGPASS"),
+        ("WRONGPASS invalid", "Authentication"),
         ("NOPERM this user", "permissions|this user"),
         ("ERR unknown command", "unknown command"),
     ],

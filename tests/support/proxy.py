@@ -84,18 +84,21 @@ def _carry(made: Door, near: socket.socket, server: str, opened: _Opened) -> Non
     far.connect(server)
     held_s, lost = [0.0], threading.Event()
     opened.begin(_bring_back, near, far, held_s, lost)
-    with contextlib.suppress(OSError), near, far:
+    with contextlib.suppress(OSError):
         while request := near.recv(1 << 20):
             fate = made.treat(request)
             if isinstance(fate, bytes):
                 near.sendall(fate)
                 continue
             if fate == "lose request":
-                return
+                break
             held_s[0] = made.late_s if fate == "late" else 0.0
             if fate == "lose reply":
                 lost.set()
             far.sendall(request)
+    for sock in (near, far):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _bring_back(near: socket.socket, far: socket.socket, held_s: list[float], lost: threading.Event) -> None:
