@@ -34,8 +34,10 @@ def is_on_disk(connection: redis.Redis) -> bool:
     try:
         policy = _policy(connection)
         if policy == "always":
-            # The server syncs before it replies, and the reply to the write is here.
-            return True
+            # The server syncs before it replies, and the reply to the write is here. Only a log that was switched on
+            # just now, and is being written for the first time, has it still to come.
+            seen = _syncing(connection)
+            return seen.sound and (seen.quiet or _acknowledged(connection, policy))
         if _written(connection) and sync_log(connection):
             return True
         return policy != "no" and _acknowledged(connection, policy) and _synced_since(connection)
@@ -119,7 +121,8 @@ def _syncing(connection: redis.Redis) -> _Syncing:
     pipe.info("persistence")
     (seconds, microseconds), state = pipe.execute()
     sound = int(state["aof_enabled"]) == 1 and state["aof_last_write_status"] == "ok"
-    idle = int(state["aof_pending_bio_fsync"]) == 0
+    # Of a log that is switched off the server says nothing more.
+    idle = int(state.get("aof_pending_bio_fsync", 0)) == 0
     # While the log is rewritten its files change hands: a sync counted then may be of the other one.
     replaced = int(state["aof_rewrite_in_progress"]) + int(state["aof_rewrite_scheduled"]) > 0
     return _Syncing(int(seconds) * 1000 + int(microseconds) // 1000, sound, idle, idle and not replaced)

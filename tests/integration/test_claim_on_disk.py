@@ -56,9 +56,7 @@ def test_a_claim_is_synced_before_the_go(
 ) -> None:
     client.config_set("appendfsync", policy)
     synced: list[int] = []
-    sync = durability.sync_log
     monkeypatch.setattr("persistence.local_sync.os.fdatasync", synced.append)
-    monkeypatch.setattr(durability, "sync_log", lambda pinned: sync(pinned))
     # Nobody has to wait for the server's own second.
     forbid(monkeypatch, "_synced_since")
     for _ in range(2):
@@ -79,14 +77,15 @@ def test_a_server_elsewhere_is_waited_for(
     assert seconds(client) - began >= 1.0
 
 
+@pytest.mark.parametrize("policy", ["always", "everysec"])
 @pytest.mark.parametrize("setting", [("appendfsync", "no"), ("appendonly", "no")], ids=" ".join)
 def test_without_a_sync_there_is_no_go_until_there_is_one(
-    client: redis.Redis, service: Service, monkeypatch: pytest.MonkeyPatch, setting: tuple[str, str]
+    client: redis.Redis, service: Service, monkeypatch: pytest.MonkeyPatch, setting: tuple[str, str], policy: str
 ) -> None:
     monkeypatch.setattr(durability, "LONGEST_WAIT_MS", 300)
     if setting[0] == "appendfsync":
         monkeypatch.setattr(durability, "sync_log", lambda _pinned: False)
-    client.config_set("appendfsync", "everysec")
+    client.config_set("appendfsync", policy)
     client.config_set(*setting)
     assert service.claim("s1", "e1") is Reason.CLAIM_UNSAFE
     # The claim stands: nobody else can have it, and the same engine gets its go once it is safe.
