@@ -79,7 +79,7 @@ class Client:
 
     def wait(self, ticket: Ticket, timeout_s: float = 5.0) -> dict[str, object] | None:
         """Wait for the answer; none when it has not come in time, and no answer means no trade."""
-        deadline, key = stopwatch() + timeout_s, Result.get_key(ticket.job.id)
+        deadline, key = stopwatch() + timeout_s, Result.get_key(ticket.job.id)  # type: ignore[no-untyped-call]
         result, left = None, timeout_s
         try:
             while result is None and left > 0.0:

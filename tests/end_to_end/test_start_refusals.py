@@ -51,7 +51,7 @@ def test_every_command_refuses_with_the_mend(wiring: Wiring) -> None:
         ("appendfsync", "no"): "set appendfsync always",
     }
     for (setting, value), mend in spoils.items():
-        kept = wiring.client.config_get(setting)[setting]
+        kept = str(wiring.client.config_get(setting)[setting])
         wiring.client.config_set(setting, value)
         assert [mend in refusal(name) for name in COMMANDS] == [True] * len(COMMANDS), setting
         wiring.client.config_set(setting, kept)

@@ -12,6 +12,7 @@ import redis
 from persistence import durability
 from persistence.connection import connect
 from persistence.durability import is_on_disk
+from persistence.local_sync import sync_log
 from persistence.redis_store import RedisStore
 from persistence.store import ClockKind
 from runtime import embedded
@@ -155,4 +156,4 @@ def test_nothing_but_a_log_on_this_machine_is_synced_by_hand(client: redis.Redis
     with client.client() as pinned:  # type: ignore[no-untyped-call]
         pinned.ping()
         assert is_on_disk(pinned)
-    assert not durability.sync_log(redis.Redis(single_connection_client=False))
+    assert not sync_log(redis.Redis(single_connection_client=False))

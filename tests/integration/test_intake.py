@@ -432,7 +432,7 @@ def test_the_control_of_a_time_out_executes(redis: Any) -> None:
     intake = Intake(redis)
     intake.service = Swallowing()
     intake.worker = GateWorker("signals", connection=redis, service=intake.service, job_timeout_s=1)
-    intake.worker.death_penalty_class = UnixSignalDeathPenalty
+    intake.worker.death_penalty_class = UnixSignalDeathPenalty  # type: ignore[assignment]
     slow = intake.send("slow")
     intake.work()
     assert intake.answer(slow) == {"action": "execute"}

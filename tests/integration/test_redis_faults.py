@@ -193,7 +193,9 @@ def test_a_server_that_cannot_now_is_asked_again(
             queue.name, connection=connect(servers.redis_url, timeout_s=20.0), service=Service(flaky, PROFILES)
         ).run(burst=True)
         assert next(seen) > 2
-    assert job.return_value()["action"] == "execute"
+    answer = job.return_value()
+    assert answer is not None
+    assert answer["action"] == "execute"
 
 
 @pytest.mark.parametrize(
