@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 def run(trainer: Trainer, stop: Callable[[], bool], *, wait: Callable[[float], None] = pause) -> None:
     """Train until ``stop`` says so. A boundary waits in the state, so nothing is lost while nobody trains."""
     pause_s = POLL_S
+    log.info("waiting for boundaries")
     while not stop():
         try:
             for strategy in trainer.due():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -98,7 +100,10 @@ def test_redis_is_killed_and_hangs_and_everybody_goes_on(
 ) -> None:
     engine = Client(wiring.redis_url, namespace=wiring.namespace, profiles=wiring.profiles)
     with Processes(tmp_path / "logs", {}) as processes:
-        pids = [processes.start(name, [name]) for name in ("worker", "relay", "follow", "train")]
+        for name in ("worker", "relay", "follow", "train"):
+            processes.start(name, [name])
+        trainer = tmp_path / "logs" / "train.log"
+        patiently(lambda: "waiting for boundaries" in trainer.read_text(), 40.0)
         engine.candle("BTCUSDT", "5m", Candle(START_MS, 100.0, 100.5, 99.5, 100.0, 1.0))
         everything_works(wiring, engine, "before", 30.0)
         assert engine.answer("before") is not None
@@ -124,7 +129,6 @@ def test_redis_is_killed_and_hangs_and_everybody_goes_on(
             os.kill(server, signal.SIGCONT)
         hung = everything_works(wiring, engine, "after-hang", SOON_S)
         processes.check()
-        assert len(pids) == 4
     with capsys.disabled():
         shown = {"kill": killed, "hang": hung, "engine while it hangs": waits}
         print({what: {name: round(value, 2) for name, value in found.items()} for what, found in shown.items()})
@@ -144,11 +148,9 @@ def _while_it_hangs(wiring: Wiring, engine: Client) -> dict[str, float]:
         waits[name] = stopwatch() - asked_at
     assert max(waits.values()) <= 0.5
     # The control: the library's own client is still waiting when an engine has long had its no.
-    with redis.Redis(unix_socket_path=wiring.redis_url.partition("?")[0].removeprefix("unix://")) as stock:
-        asked_at = stopwatch()
-        with pytest.raises(redis.RedisError):
-            stock.ping()
-        waits["stock client"] = stopwatch() - asked_at
-    assert waits["stock client"] > 5.0
-    pause(max(0.0, HANGS_S - (stopwatch() - began)))
+    stock = redis.Redis(unix_socket_path=urlsplit(wiring.redis_url).path)
+    asking = threading.Thread(target=stock.get, args=("anything",))
+    asking.start()
+    asking.join(timeout=HANGS_S - (stopwatch() - began))
+    assert asking.is_alive()
     return waits
