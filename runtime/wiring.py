@@ -83,6 +83,11 @@ class Wiring:
         return RedisStore(self.client, self.namespace)
 
     @cached_property
+    def patient_store(self) -> RedisStore:
+        """The live state, for what takes longer than a command of a signal's path may."""
+        return RedisStore(self.patient_client, self.namespace)
+
+    @cached_property
     def record(self) -> Record:
         """The record of facts."""
         return Record(self.postgres_dsn, self.namespace)
@@ -135,12 +140,11 @@ class Wiring:
         """A trainer of this namespace; only a training process asks for it, and only then scikit-learn is loaded."""
         from runtime.train import Trainer
 
-        store = RedisStore(self.patient_client, self.namespace)
-        return Trainer(store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
+        return Trainer(self.patient_store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
 
     def reconcile_or_halt(self) -> None:
         """See that live state and record agree; a namespace where they do not goes into HALT."""
-        reconcile_or_halt(self.store, self.record)
+        reconcile_or_halt(self.patient_store, self.record)
 
     def ensure_namespace(self, clock: ClockKind = ClockKind.LIVE) -> None:
         """Create the namespace where there has never been one, and register its profiles.
