@@ -32,14 +32,15 @@ def is_on_disk(connection: redis.Redis) -> bool:
     ``connection`` must be pinned to the socket of the write: a server answers for the writes of that socket only.
     """
     try:
+        # First what needs no leave: a role that may not ask for the policy would be noted at each claim.
+        if _written(connection) and sync_log(connection):
+            return True
         policy = _policy(connection)
         if policy == "always":
             # The server syncs before it replies, and the reply to the write is here. Only a log that was switched on
             # just now, and is being written for the first time, has it still to come.
             seen = _syncing(connection)
             return seen.sound and (seen.quiet or _acknowledged(connection, policy))
-        if _written(connection) and sync_log(connection):
-            return True
         return policy != "no" and _acknowledged(connection, policy) and _synced_since(connection)
     except redis.RedisError as error:
         _log.warning("whether a claim is on the disk is unknown: %s", error)

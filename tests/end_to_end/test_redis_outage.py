@@ -44,7 +44,7 @@ def wiring(folder: Path, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, tmp
     """A Redis of this test's own, which it may kill."""
     monkeypatch.setenv("PENUMBRA_REDIS_URL", embedded.start_valkey(folder).url)
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
-    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "k" * 64)
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "0123456789abcdef" * 4)
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__PER_SYMBOL", "0")
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__EXECUTES_PER_MINUTE", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
@@ -136,7 +136,7 @@ def test_redis_is_killed_and_hangs_and_everybody_goes_on(
 
 def _while_it_hangs(wiring: Wiring, engine: Client) -> dict[str, float]:
     began, waits = stopwatch(), dict[str, float]()
-    asked = {
+    asked: dict[str, Callable[[], object]] = {
         "submit": lambda: engine.submit(payload("hung")),
         "answer": lambda: engine.answer("before"),
         "claim": lambda: engine.claim("before"),

@@ -29,7 +29,7 @@ def wiring(
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
     monkeypatch.setenv("PENUMBRA_REDIS_URL", embedded.start_valkey(tmp_path / "own").url)
     monkeypatch.setenv("PENUMBRA_REDIS__TIMEOUT_MS", "5000")
-    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "k" * 64)
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "0123456789abcdef" * 4)
     monkeypatch.chdir(tmp_path)
     made = Wiring(Settings.load())
     yield made
