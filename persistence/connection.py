@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -44,6 +45,17 @@ def connect(url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> redis.Redis:
     return redis.Redis.from_url(
         url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s, socket_connect_timeout=timeout_s
     )
+
+
+def appendfsync(client: redis.Redis) -> str | None:
+    """The server's sync policy, or none where it may not be asked: a role of ours may not, and asking is an alarm."""
+    if client.connection_pool.connection_kwargs.get("username") not in (None, "", "default"):
+        return None
+    try:
+        found = cast("dict[Any, Any]", client.config_get("appendfsync"))
+    except redis.ResponseError:
+        return None
+    return {text(name): text(value) for name, value in found.items()}.get("appendfsync")
 
 
 def as_failure(error: redis.RedisError) -> Transient | Permanent:

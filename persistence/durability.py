@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 
-from persistence.connection import text
+from persistence.connection import appendfsync
 from persistence.local_sync import sync_log
 
 LONGEST_WAIT_MS = 5_000
@@ -35,7 +35,7 @@ def is_on_disk(connection: redis.Redis) -> bool:
         # First what needs no leave: a role that may not ask for the policy would be noted at each claim.
         if _written(connection) and sync_log(connection):
             return True
-        policy = _policy(connection)
+        policy = appendfsync(connection)
         if policy == "always":
             # The server syncs before it replies, and the reply to the write is here. Only a log that was switched on
             # just now, and is being written for the first time, has it still to come.
@@ -45,16 +45,6 @@ def is_on_disk(connection: redis.Redis) -> bool:
     except redis.RedisError as error:
         _log.warning("whether a claim is on the disk is unknown: %s", error)
         return False
-
-
-def _policy(connection: redis.Redis) -> str | None:
-    """The server's ``appendfsync``, or none where it may not be asked."""
-    try:
-        found = connection.config_get("appendfsync")
-    except redis.ResponseError:
-        return None
-    words = {text(name): text(value) for name, value in cast("dict[Any, Any]", found).items()}
-    return words.get("appendfsync")
 
 
 def _written(connection: redis.Redis) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import redis
 
-from persistence.connection import as_failure, text
+from persistence.connection import appendfsync, as_failure, text
 from persistence.keys import Keys
 from persistence.store import SCHEMA_VERSION
 from signals.errors import Permanent
@@ -65,13 +65,8 @@ def _forgetful(info: Mapping[str, Any]) -> str | None:
 
 
 def _never_synced(client: redis.Redis) -> str | None:
-    try:
-        found = cast("dict[Any, Any]", client.config_get("appendfsync"))
-    except redis.ResponseError:
-        # Not ours to ask. A claim asks the server again, and says no when it is not sure.
-        return None
-    policy = {text(name): text(value) for name, value in found.items()}.get("appendfsync")
-    if policy == "no":
+    # Where it is not ours to ask, a claim still says no when it is not sure.
+    if appendfsync(client) == "no":
         return "Redis never syncs its append-only file: set appendfsync always, or at least everysec"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ def wiring(
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
     monkeypatch.setenv("PENUMBRA_REDIS_URL", embedded.start_valkey(tmp_path / "own").url)
     monkeypatch.setenv("PENUMBRA_REDIS__TIMEOUT_MS", "5000")
-    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "0123456789abcdef" * 4)
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "9f3c1a7be2d8465091b7c6d2e5f80a34c1e7")
     monkeypatch.chdir(tmp_path)
     made = Wiring(Settings.load())
     yield made
@@ -82,6 +83,10 @@ class Told:
 
     def __init__(self, **info: object) -> None:
         self._info = {"aof_enabled": 1, "maxmemory_policy": "noeviction", "aof_last_write_status": "ok"} | info
+
+    @property
+    def connection_pool(self) -> Any:
+        return SimpleNamespace(connection_kwargs={})
 
     def info(self) -> dict[str, object]:
         return self._info

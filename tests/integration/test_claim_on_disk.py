@@ -110,11 +110,11 @@ def test_without_a_sync_there_is_no_go_until_there_is_one(
 def test_a_connection_lost_after_the_write_is_not_safe(
     client: redis.Redis, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(_pinned: redis.Redis) -> str:
+    def lost(_pinned: redis.Redis) -> bool:
         raise redis.ConnectionError("reset")
 
     with monkeypatch.context() as patch:
-        patch.setattr(durability, "_policy", lost)
+        patch.setattr(durability, "_written", lost)
         assert service.claim("s1", "e1") is Reason.CLAIM_UNSAFE
     assert service.claim("s1", "e1") is Reason.CLAIM_GO
 
