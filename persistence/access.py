@@ -91,8 +91,8 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
     touched = (*positions, answers, *counters, *lists, *hashes, *sets, *learning, *streams, *seen)
     job, result = "rq:job:*", "rq:results:*"
     return (
-        # RQ asks for the server's version.
-        Grant((*TRANSACTION, "info")),
+        # RQ asks for the server's version, and a claim whether the log is synced. Not for CONFIG: it shows passwords.
+        Grant((*TRANSACTION, "info", "waitaof", "wait")),
         Grant(("sadd",), ("rq:queues",)),
         Grant(("rpush", "lpush"), (f"rq:queue:{queue}",)),
         Grant(("hset", "expire", "persist", "hget", "hgetall", "exists"), (job,)),

@@ -9,7 +9,9 @@ from typing import Any, TypeVar, cast
 import redis
 
 from persistence.connection import as_failure, text
+from persistence.durability import is_on_disk
 from persistence.keys import STATE_PREFIXES, Keys
+from persistence.preflight import check_server
 from persistence.records import decision_from, forgotten, position_from, training_from
 from persistence.scripts import Scripts
 from persistence.store import (
@@ -37,7 +39,6 @@ from persistence.store import (
     micro,
 )
 from signals.context import VOLATILITY_HISTORY
-from signals.errors import Permanent
 from signals.reasons import Reason
 from signals.timeday import utc_day
 
@@ -48,9 +49,12 @@ PRUNE_BATCH = 500
 class RedisStore:
     """State of one namespace in Redis; facts leave through the outbox stream."""
 
-    def __init__(self, client: redis.Redis, namespace: str = "") -> None:
+    def __init__(
+        self, client: redis.Redis, namespace: str = "", *, on_disk: Callable[[redis.Redis], bool] = is_on_disk
+    ) -> None:
         self.keys = Keys(namespace)
         self.client = client
+        self._on_disk = on_disk
         self._scripts = Scripts(client)
         self._clock: ClockKind | None = None
 
@@ -60,10 +64,12 @@ class RedisStore:
         except redis.RedisError as error:
             raise as_failure(error) from error
 
-    def _run(self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
+    def _run(
+        self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int], *, on: redis.Redis | None = None
+    ) -> Any:
         # Only creation may write into an empty namespace; everything else must find it created.
         spelled = {"meta": self.keys.meta(), "outbox": self.keys.outbox(), **keys}
-        return self._scripts.call(name, spelled, args)
+        return self._scripts.call(name, spelled, args, on=on)
 
     def _hash(self, key: str) -> dict[str, str]:
         return _texts(self._ask(lambda: self.client.hgetall(key)))
@@ -77,13 +83,9 @@ class RedisStore:
     def exists(self) -> bool:
         return bool(self._ask(lambda: self.client.exists(self.keys.meta())))
 
-    def check_server(self) -> None:
-        """Refuse a server that may forget or evict: what it acknowledged must be there after a restart."""
-        info = self._ask(self.client.info)
-        if int(info.get("aof_enabled", 0)) != 1:
-            raise Permanent("Redis keeps no append-only file: set appendonly yes")
-        if info.get("maxmemory_policy") != "noeviction":
-            raise Permanent(f"Redis may evict ({info.get('maxmemory_policy')}): set maxmemory-policy noeviction")
+    def check_server(self, *, any_schema: bool = False) -> None:
+        """Refuse a server that may forget, evict or is not ours to write to."""
+        check_server(self.client, self.keys, any_schema=any_schema)
 
     def offer_scripts(self) -> None:
         """See that whoever may only run scripts finds them, also after the server has forgotten them."""
@@ -177,9 +179,16 @@ class RedisStore:
         return decision_from(signal_id, entry) if entry else forgotten(signal_id)
 
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
-        return self._claim(signal_id, engine, now_ms, alias=False)
+        try:
+            # One socket for the write and for the question after it: a server answers for the writes of a socket.
+            with self.client.client() as pinned:  # type: ignore[no-untyped-call]
+                reason = self._claim(pinned, signal_id, engine, now_ms, alias=False)
+                safe = reason is not Reason.CLAIM_GO or self._on_disk(pinned)
+        except redis.RedisError as error:
+            raise as_failure(error) from error
+        return reason if safe else Reason.CLAIM_UNSAFE
 
-    def _claim(self, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
+    def _claim(self, pinned: redis.Redis, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
         keys = {
             **self._both_positions(signal_id),
             "ctl": self.keys.control(),
@@ -194,8 +203,8 @@ class RedisStore:
             "now": now_ms,
             "grace": UNREPORTED_GRACE_MS,
         }
-        reply = [text(part) for part in self._run("claim", keys, args)]
-        return self._claim(reply[1], engine, now_ms, alias=True) if reply[0] == "ALIAS" else Reason(reply[0])
+        reply = [text(part) for part in self._run("claim", keys, args, on=pinned)]
+        return self._claim(pinned, reply[1], engine, now_ms, alias=True) if reply[0] == "ALIAS" else Reason(reply[0])
 
     def _both_positions(self, signal_id: str) -> dict[str, str]:
         return {f"pos_{prefix}": self.keys.position(prefix, signal_id) for prefix in STATE_PREFIXES}

@@ -58,13 +58,15 @@ class Scripts:
         except redis.RedisError as error:
             raise as_failure(error) from error
 
-    def call(self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
-        """Run a script; Redis errors come out as transient or permanent failures."""
+    def call(
+        self, name: str, keys: Mapping[str, str], args: Mapping[str, str | int], *, on: redis.Redis | None = None
+    ) -> Any:
+        """Run a script, ``on`` a pinned connection when given; Redis errors come out as failures of our own."""
         flat: list[str | int] = [",".join(keys)]
         for pair in args.items():
             flat += pair
         try:
-            return self._scripts[name](keys=list(keys.values()), args=flat)
+            return self._scripts[name](keys=list(keys.values()), args=flat, client=on)
         except redis.exceptions.NoPermissionError as error:
             if "script|load" in str(error):
                 raise Transient(f"redis: script {name} is not loaded yet, and this role may not load it") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from decision.answer import Answer
@@ -52,6 +53,13 @@ class Judge:
 
     def judge(self, payload: object) -> Answer:
         """Answer a payload: the first answer for its id, for ever."""
+        return self._judged(payload, None)
+
+    def give_up(self, payload: object, reason: Reason) -> Answer:
+        """Answer a payload whose score never came: by the heuristic for the record, and a phantom."""
+        return self._judged(payload, reason)
+
+    def _judged(self, payload: object, unscored: Reason | None) -> Answer:
         started = self._watch()
         signal_id, fingerprint = identify(payload)
         try:
@@ -59,7 +67,7 @@ class Judge:
             if isinstance(parsed, Refusal):
                 reply = self.store.decide(self._refused(signal_id, fingerprint, parsed, payload))
             else:
-                reply = self.store.decide(self._command(parsed, fingerprint))
+                reply = self.store.decide(self._command(parsed, fingerprint, unscored))
         except StateMissing as missing:
             return self._without_state(signal_id, started, missing)
         return self._answer(signal_id, reply, started)
@@ -119,11 +127,20 @@ class Judge:
         regime, known = regime_by_rank(current, history)
         return Context(Bucket(session, regime), volatility_known=known)
 
-    def _command(self, signal: Signal, fingerprint: str) -> DecideCommand:
+    def _command(self, signal: Signal, fingerprint: str, unscored: Reason | None) -> DecideCommand:
         profile = self.profiles[signal.strategy]
         context = self.context(signal)
-        scoring, threshold, without_model = self._scored(signal, profile, context)
+        if unscored is None:
+            scoring, threshold, without_model = self._scored(signal, profile, context)
+        else:
+            # Nor may ML_OFF let it execute: late truth is worse than none.
+            plain = score_without_model(heuristic_score(signal, profile.heuristic))
+            scoring, without_model = replace(plain, fault=unscored.value), None
+            threshold = static_threshold(profile.static_threshold)
         verdict = decide(scoring, threshold, context, profile, without_model=without_model)
+        if unscored is not None:
+            reasons = (unscored, *verdict.reasons)
+            verdict = replace(verdict, reasons=reasons, alternative_reasons=reasons)
         terms = terms_for(signal, profile)
         return DecideCommand(
             now_ms=self.store.now_ms(),

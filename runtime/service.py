@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from persistence.store import Control, Mode, Store
 from runtime.judge import Judge, answer_from
@@ -16,8 +16,16 @@ from signals.reasons import Reason
 class Service:
     """Judge, claim, report, control: safe to call any number of times with the same words."""
 
-    def __init__(self, store: Store, profiles: Mapping[str, Profile], *, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        profiles: Mapping[str, Profile],
+        *,
+        shelf: Shelf | None = None,
+        reset: Callable[[], object] = lambda: None,
+    ) -> None:
         self.store = store
+        self._reset = reset
         self._judge = Judge(store, profiles, shelf=shelf)
         self._reports = Reports(store)
 
@@ -29,13 +37,22 @@ class Service:
         """Record and answer bytes that never became a payload."""
         return self._judge.refuse(raw, refusal).as_dict()
 
+    def give_up(self, payload: object, reason: Reason) -> dict[str, object]:
+        """Answer a payload whose score never came."""
+        # Broken off anywhere, also between a command and its reply: the next command would be given that reply.
+        self._reset()
+        return self._judge.give_up(payload, reason).as_dict()
+
     def answer(self, signal_id: str) -> dict[str, object] | None:
         """The recorded answer to an id, or none."""
         decision = self.store.decision(signal_id)
         return None if decision is None else answer_from(decision, asked=signal_id).as_dict()
 
     def claim(self, signal_id: str, engine: str) -> Reason:
-        """Ask for the go before an order is sent; anything but ``CLAIM_GO`` means: send nothing."""
+        """Ask for the go before an order is sent; anything but ``CLAIM_GO`` means: send nothing.
+
+        ``CLAIM_UNSAFE``: the claim stands, but whether it would survive a power cut is not known; ask again.
+        """
         return self.store.claim(signal_id, engine, now_ms=self.store.now_ms())
 
     def fill(self, report: object) -> ReportReply:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from persistence.connection import COMMAND_TIMEOUT_S
 from runtime.secrecy import MASK, masked, password_of, spellings
 from runtime.sources import PREFIX, BadSettings, EnvironmentSource, SecretFilesSource, TomlSource
 from scorer.heuristic import RULES
@@ -59,6 +60,9 @@ class RedisSettings(_Section):
         pattern=r"^(redis|rediss|unix)://",
         examples=["redis://user:password@127.0.0.1:6379/0"],
     )
+    timeout_ms: int = Field(
+        default=round(COMMAND_TIMEOUT_S * 1000), ge=10, le=60_000, description="how long one command may take"
+    )
 
 
 class PostgresSettings(_Section):
@@ -73,7 +77,7 @@ class EmbeddedSettings(_Section):
     """The private servers."""
 
     fsync: Annotated[Literal["everysec", "always"], Word] = Field(
-        default="everysec", description="always: slower, and a power cut loses nothing"
+        default="everysec", description="always: every write is slower; claims are on the disk before the go either way"
     )
 
 
@@ -82,8 +86,10 @@ class QueueSettings(_Section):
 
     name: str = Field(default="signals", pattern=r"^[a-z][a-z0-9_.-]{0,63}$")
     result_ttl_s: int = Field(default=500, ge=0, le=604_800, description="how long an answer can be fetched")
-    failure_ttl_s: int = Field(default=86_400, ge=1, le=31_536_000, description="how long a failed job is kept")
-    job_timeout_s: int = Field(default=30, ge=1, le=3_600)
+    failure_ttl_s: int = Field(default=86_400, ge=1, le=86_400, description="how long a failed job is kept")
+    job_timeout_s: int = Field(
+        default=10, ge=1, le=3_600, description="a signal that is not judged by then is a phantom"
+    )
 
 
 class RelaySettings(_Section):

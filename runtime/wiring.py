@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from persistence.connection import connect
+from persistence.candle_feed import CandleFeed
+from persistence.connection import PATIENT_TIMEOUT_S, connect
 from persistence.record import Record
 from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, StateMissing
@@ -25,7 +26,9 @@ from signals.errors import Permanent
 from signals.parse import canonical_json
 from signals.profile import Profile
 
-QUEUE_TIMEOUT_S = 60.0
+QUEUE_TIMEOUT_S = 20.0
+"""A worker waits five seconds for a job in one command; a server that hangs for ten has not gone."""
+FEED_BLOCK_S = 0.5
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
@@ -57,8 +60,18 @@ class Wiring:
 
     @cached_property
     def client(self) -> redis.Redis:
-        """Our Redis connection."""
-        return connect(self.redis_url)
+        """Our Redis connection: what does not answer at once is an error, and an engine that waits hears of it."""
+        return connect(self.redis_url, timeout_s=self.timeout_s)
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one command may take."""
+        return self.settings.redis.timeout_ms / 1000
+
+    @cached_property
+    def patient_client(self) -> redis.Redis:
+        """A connection for what nobody waits for by the millisecond: training, and an operator's rebuild."""
+        return connect(self.redis_url, timeout_s=max(PATIENT_TIMEOUT_S, self.timeout_s))
 
     def queue_connection(self) -> redis.Redis:
         """A connection for RQ: it blocks on the queue, so its reads may take longer than ours."""
@@ -70,6 +83,11 @@ class Wiring:
         return RedisStore(self.client, self.namespace)
 
     @cached_property
+    def patient_store(self) -> RedisStore:
+        """The live state, for what takes longer than a command of a signal's path may."""
+        return RedisStore(self.patient_client, self.namespace)
+
+    @cached_property
     def record(self) -> Record:
         """The record of facts."""
         return Record(self.postgres_dsn, self.namespace)
@@ -77,7 +95,11 @@ class Wiring:
     @cached_property
     def service(self) -> Service:
         """The use cases."""
-        return Service(self.store, self.profiles, shelf=Shelf(self.store, self._serving_keys()))
+        shelf = Shelf(self.store, self._serving_keys())
+        return Service(self.store, self.profiles, shelf=shelf, reset=self._reconnect)
+
+    def _reconnect(self) -> None:
+        self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _serving_keys(self) -> tuple[bytes, ...]:
         """The keys bundles are verified with; without one the gate still answers, and a model in force is at fault."""
@@ -98,8 +120,14 @@ class Wiring:
         made = vars(self)
         if "record" in made:
             self.record.close()
-        if "client" in made:
-            self.client.close()
+        for name in ("client", "patient_client"):
+            if name in made:
+                made[name].close()
+
+    def feed(self) -> CandleFeed:
+        """The candle stream; a read waits in the server for a while, so its connection waits longer."""
+        waiting = connect(self.redis_url, timeout_s=self.timeout_s + FEED_BLOCK_S)
+        return CandleFeed(waiting, self.store.keys)
 
     def follower(self) -> Follower:
         """A follower with an empty book."""
@@ -112,11 +140,11 @@ class Wiring:
         """A trainer of this namespace; only a training process asks for it, and only then scikit-learn is loaded."""
         from runtime.train import Trainer
 
-        return Trainer(self.store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
+        return Trainer(self.patient_store, self.profiles, signing_key(self.settings), keep=self.record.put_bundle)
 
     def reconcile_or_halt(self) -> None:
         """See that live state and record agree; a namespace where they do not goes into HALT."""
-        reconcile_or_halt(self.store, self.record)
+        reconcile_or_halt(self.patient_store, self.record)
 
     def ensure_namespace(self, clock: ClockKind = ClockKind.LIVE) -> None:
         """Create the namespace where there has never been one, and register its profiles.

@@ -38,7 +38,7 @@ def run_verify(wiring: Wiring, *, expect_head: str | None, as_json: bool) -> int
 
 def run_reconcile(wiring: Wiring, *, repair: bool, as_json: bool) -> int:
     """Check every rule, with ``repair`` rebuild what does not hold and check again; 0 when all hold at the end."""
-    report = reconciled(wiring.store, wiring.record)
+    report = reconciled(wiring.patient_store, wiring.record)
     if repair and not report.clean:
         if not as_json:
             _print(report)
@@ -54,10 +54,10 @@ def _repaired(wiring: Wiring, report: ReconcileReport) -> ReconcileReport:
     """The exact repair is the fold of all facts; it needs a record that can be believed."""
     if "R8" in report.broken:
         raise Permanent(f"the record itself is not whole, nothing may be rebuilt from it: {report.audit.broken}")
-    store = wiring.store
+    store = wiring.patient_store
     if store.control() is not None:
         store.set_mode(Mode.HALT, actor=ACTOR, reason=f"repair: {', '.join(report.broken)}", now_ms=store.now_ms())
-    rebuilt = rebuilding.rebuild(wiring.client, store.keys, wiring.record)
+    rebuilt = rebuilding.rebuild(wiring.patient_client, store.keys, wiring.record)
     click.echo(f"{rebuilt}\nThe namespace is in HALT. Look it over, then run: penumbra on", err=True)
     return reconciled(store, wiring.record)
 

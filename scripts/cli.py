@@ -158,17 +158,29 @@ def replay(
 @main.command()
 @namespace_option
 @click.option("--burst", is_flag=True, help="stop when the queue is empty")
-def worker(namespace: str | None, burst: bool) -> None:
+@click.option("--alone", is_flag=True, help="in this very process, without a parent that watches and restarts it")
+@click.option("--watched", type=int, default=None, hidden=True, help="a pipe to the parent")
+def worker(namespace: str | None, burst: bool, alone: bool, watched: int | None) -> None:
     """Answer signals from the queue."""
+    from functools import partial
+
+    from scripts.stopping import stop_on_signals
     from worker.client import queue_name
     from worker.queue import GateWorker
+    from worker.serve import serve
+    from worker.supervise import Supervisor, teller
 
     wiring = _wiring(namespace)
     wiring.require_keys()
     wiring.ensure_namespace()
     wiring.reconcile_or_halt()
+    if not burst and not alone and watched is None:
+        command = [sys.executable, "-m", "scripts.cli", "worker", "--namespace", wiring.namespace]
+        Supervisor(command, wiring.client).run(stop_on_signals())
+        return
     queue = wiring.settings.queue
-    gate = GateWorker(
+    make = partial(
+        GateWorker,
         queue_name(wiring.namespace, queue.name),
         connection=wiring.queue_connection(),
         service=wiring.service,
@@ -176,10 +188,12 @@ def worker(namespace: str | None, burst: bool) -> None:
         failure_ttl_s=queue.failure_ttl_s,
         job_timeout_s=queue.job_timeout_s,
         upkeep=wiring.store.offer_scripts,
+        tell=teller(watched) if watched is not None else lambda _line: None,
     )
-    gate.run(burst=burst)
-    if not burst and not gate.stopped_on_request:
-        sys.exit("penumbra: the worker gave up; start it again")
+    if burst:
+        make().run(burst=True)
+    else:
+        serve(make)
 
 
 @main.command()
@@ -201,13 +215,12 @@ def relay(namespace: str | None) -> None:
 @namespace_option
 def follow(namespace: str | None) -> None:
     """Follow open positions through the candles that are fed."""
-    from persistence.candle_feed import CandleFeed
     from scripts.stopping import stop_on_signals
     from worker.follow import FollowLoop
 
     wiring = _wiring(namespace)
     wiring.ensure_namespace()
-    FollowLoop(wiring.store, CandleFeed(wiring.client, wiring.store.keys), wiring.follower()).run(stop_on_signals())
+    FollowLoop(wiring.store, wiring.feed(), wiring.follower()).run(stop_on_signals())
 
 
 @main.command()
@@ -242,7 +255,8 @@ def rebuild(namespace: str | None, force: bool) -> None:
 
     wiring = _wiring(namespace)
     wiring.record.migrate()
-    report = rebuilding.rebuild(wiring.client, wiring.store.keys, wiring.record, force=force)
+    wiring.store.check_server(any_schema=True)
+    report = rebuilding.rebuild(wiring.patient_client, wiring.store.keys, wiring.record, force=force)
     click.echo(str(report))
     click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
 

@@ -25,7 +25,7 @@ from signals.profile import DEFAULT_PROFILES
 
 STEP_MS = 300_000
 START_MS = 1_704_067_200_000
-UNCOUNTED = {"info", "config|resetstat", "config", "hello", "client|setinfo", "client"}
+UNCOUNTED = {"config|resetstat", "config", "hello", "client|setinfo", "client"}
 
 
 @dataclass(frozen=True, slots=True)

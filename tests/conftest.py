@@ -41,7 +41,8 @@ def servers(servers_folder: Path) -> EmbeddedServers:
 @pytest.fixture
 def redis_client(servers: EmbeddedServers) -> Iterator[redis.Redis]:
     """Our own client on an empty Valkey."""
-    with connect(servers.redis_url) as client:
+    # Patient, because a test machine may be busy; what is tested about time brings a client of its own.
+    with connect(servers.redis_url, timeout_s=10.0) as client:
         client.flushall()
         yield client
 

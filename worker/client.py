@@ -10,10 +10,11 @@ from typing import cast
 import redis
 from rq import Queue
 from rq.job import Job
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from persistence.candle_feed import CandleFeed, place_order
-from persistence.connection import as_failure, connect
+from persistence.connection import COMMAND_TIMEOUT_S, as_failure, connect
 from persistence.redis_store import RedisStore
 from runtime.clock import pause, stopwatch
 from runtime.report import ReportReply
@@ -28,9 +29,8 @@ from worker.follow import candle_text
 
 JOB = "worker.jobs.process_signal"
 RESULT_TTL_S = 500
-QUEUE_TIMEOUT_S = 60.0
-WAIT_AT_ONCE_S = 30.0
-"""A wait in one command must end before the connection gives up on it."""
+WAIT_AT_ONCE_S = 0.2
+"""How long one command waits for a result: a server that hangs is noticed this much later than by other commands."""
 log = logging.getLogger(__name__)
 
 
@@ -59,18 +59,15 @@ class Client:
         queue: str = "signals",
         engine: str = "engine",
         profiles: Mapping[str, Profile] = DEFAULT_PROFILES,
+        timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self.engine = engine
-        connection = connect(redis_url, timeout_s=5.0)
+        connection = connect(redis_url, timeout_s=timeout_s)
         self.store = RedisStore(connection, namespace)
         self.feed = CandleFeed(connection, self.store.keys)
         self._service = Service(self.store, profiles)
-        # A connection of its own: waiting for results must not hold up claims.
-        self._queue = Queue(
-            queue_name(namespace, queue),
-            connection=connect(redis_url, timeout_s=QUEUE_TIMEOUT_S),
-            serializer=JSONSerializer,
-        )
+        self._queue = Queue(queue_name(namespace, queue), connection=connection, serializer=JSONSerializer)
+        self._waiting = connect(redis_url, timeout_s=timeout_s + WAIT_AT_ONCE_S)
 
     def submit(self, signal: Mapping[str, object]) -> Ticket:
         """Put a signal on the queue and return at once."""
@@ -81,16 +78,17 @@ class Client:
         return Ticket(*identify(signal), job)
 
     def wait(self, ticket: Ticket, timeout_s: float = 5.0) -> dict[str, object] | None:
-        """Wait for the answer, at least a second; none when it has not come in time, and no answer means no trade."""
-        deadline = stopwatch() + timeout_s
+        """Wait for the answer; none when it has not come in time, and no answer means no trade."""
+        deadline, key = stopwatch() + timeout_s, Result.get_key(ticket.job.id)  # type: ignore[no-untyped-call]
         result, left = None, timeout_s
-        while result is None and left >= 0.0:
-            try:
-                result = ticket.job.latest_result(timeout=max(1, round(min(left, WAIT_AT_ONCE_S))))
-            except redis.RedisError as error:
-                raise as_failure(error) from error
-            # The server counts whole seconds: what is left of less than one is not waited for.
-            left = deadline - stopwatch() - 0.5
+        try:
+            while result is None and left > 0.0:
+                wait_ms = max(1, round(1000 * min(left, WAIT_AT_ONCE_S)))
+                if self._waiting.xread({key: "0-0"}, count=1, block=wait_ms):
+                    result = ticket.job.latest_result()
+                left = deadline - stopwatch()
+        except redis.RedisError as error:
+            raise as_failure(error) from error
         if result is not None and result.return_value is not None:
             return cast("dict[str, object]", result.return_value)
         # The job may have died after its commit: the ledger has the answer then, unless it is one to other content.
@@ -108,7 +106,7 @@ class Client:
         return self._service.answer(signal_id)
 
     def claim(self, signal_id: str) -> Reason:
-        """Ask for the go; send the order only on ``CLAIM_GO``."""
+        """Ask for the go; send the order only on ``CLAIM_GO``. After ``CLAIM_UNSAFE`` it may be asked for again."""
         return self._service.claim(signal_id, self.engine)
 
     def report_fill(self, signal_id: str, **report: object) -> ReportReply:

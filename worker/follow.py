@@ -24,7 +24,7 @@ BLOCK_MS = 200
 IDLE_SWEEP_S = 1.0
 PRUNE_EVERY_S = 600.0
 TRIM_EVERY = 1_000
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 2.0
 BEGINNING = "0-0"
 HIGHEST = 1e15
 """No price or volume is larger; beyond it arithmetic on a bad tick would overflow."""

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from signals.errors import Refusal
+from signals.reasons import Reason
 
 
 class Judging(Protocol):
@@ -19,6 +20,10 @@ class Judging(Protocol):
 
     def refuse(self, raw: bytes, refusal: Refusal) -> dict[str, object]:
         """Record bytes that were never decoded into a signal and answer ``rejected``."""
+        ...
+
+    def give_up(self, payload: object, reason: Reason) -> dict[str, object]:
+        """Record and answer a payload whose score never came: phantom, or the answer it has had before."""
         ...
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
-import os
 import re
 import signal
 import threading
@@ -49,9 +49,14 @@ MAX_JOB_DEPTH = MAX_PAYLOAD_DEPTH + 2
 PICKLE_MARK = b"\x80"
 
 TRANSIENT_RETRIES = 2
+# A server that is busy, full or just restarting; all of it is well within a job's limit and a signal's life.
+TRANSIENT_PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 # A job that kills its worker must not kill every worker after it.
 MAX_RETURNS = 3
-OVERRUN_GRACE_S = 10.0
+OVERRUN_GRACE_S = 3.0
+"""After a job's limit, how long its answer may take to be recorded; then the process that runs it ends."""
+LAST_RESORT_S = 1.0
+STDERR = 2
 
 _JOB_ID = re.compile(rb"[A-Za-z0-9_-]{1,256}")
 _STARTED_ENTRY = re.compile(rb"[A-Za-z0-9_-]{1,256}:[A-Za-z0-9_-]{1,64}")
@@ -59,6 +64,7 @@ _MAX_FIELD_BYTES = 1024
 # The server copies a value into its script engine to cut it; beyond this size even the beginning is not read.
 _MAX_CUT_BYTES = 16 * 1024 * 1024
 _RETURNS_FIELD = "gate_returns"
+_OVERRAN_FIELD = "gate_overran"
 _SCAN_LIMIT = 1000
 
 # Reads wanted fields of a hash, each cut by the server: (true length, beginning) per field, or nothing.
@@ -91,6 +97,13 @@ if status == 'finished' or status == 'failed' or status == 'stopped' or status =
 local returns = string.match(redis.call('HGET', KEYS[4], ARGV[4]) or '0', '^%d%d?%d?$') or '0'
 redis.call('HSET', KEYS[4], 'status', 'queued', ARGV[4], returns + 1)
 redis.call('LPUSH', KEYS[3], ARGV[1])
+return 1
+"""
+
+# Writes on what is there only: a hash that comes into being here would never expire.
+_BURY = """
+if redis.call('TYPE', KEYS[1])['ok'] == 'hash' then redis.call('HSET', KEYS[1], 'death', redis.call('TIME')[1]) end
+if redis.call('TYPE', KEYS[2])['ok'] == 'hash' then redis.call('HSET', KEYS[2], ARGV[1], '1') end
 return 1
 """
 
@@ -178,7 +191,7 @@ _BELIEVED: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
         "number_of_retries": _like(rb"[0-9]"),
     }
 )
-_WANTED = ("data", *_BELIEVED, _RETURNS_FIELD)
+_WANTED = ("data", *_BELIEVED, _RETURNS_FIELD, _OVERRAN_FIELD)
 
 
 class AllowlistJob(Job):
@@ -187,6 +200,7 @@ class AllowlistJob(Job):
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: object = None) -> None:  # noqa: A002, ARG002 - RQ's names; no other serializer is accepted
         super().__init__(id, connection, StrictSerializer)
         self.returns = 0
+        self.overran = False
         self._unreadable: Invalid | None = None
 
     def refresh(self) -> None:
@@ -223,6 +237,7 @@ class AllowlistJob(Job):
         super().restore(clean)
         returns = raw_data.get(_RETURNS_FIELD, b"0")
         self.returns = int(returns) if re.fullmatch(rb"[0-9]{1,3}", returns) else 0
+        self.overran = raw_data.get(_OVERRAN_FIELD) == b"1"
         wire = raw_data["data"]
         self._unreadable = None
         try:
@@ -272,7 +287,7 @@ class AllowlistJob(Job):
 
     def _execute(self) -> dict[str, object]:
         try:
-            answer = self._answer()
+            answer = self._within_limit()
             # RQ would store an answer it cannot encode as the text "Unserializable return value", and call it success.
             StrictSerializer.dumps(answer)
         except Permanent:
@@ -284,11 +299,25 @@ class AllowlistJob(Job):
             raise
         return answer
 
-    def _answer(self) -> dict[str, object]:
-        if self.returns > MAX_RETURNS:
-            # An operator who requeues it from the failed registry starts counting anew.
-            self.connection.hdel(self.key, _RETURNS_FIELD)
-            raise Permanent(f"its worker died {self.returns} times while it ran")
+    def _within_limit(self) -> dict[str, object]:
+        try:
+            return self._patiently()
+        except JobTimedOut as error:
+            log.error("job %s: %s", self.id, error)  # noqa: TRY400 - where it was broken off says little
+            # The alarm may have come between a command and its reply.
+            self.connection.connection_pool.disconnect(inuse_connections=False)
+            return self._answer(Reason.SCORE_TIMEOUT)
+
+    def _patiently(self) -> dict[str, object]:
+        for pause_s in TRANSIENT_PAUSES_S:
+            try:
+                return self._answer(Reason.SCORE_TIMEOUT if self.overran else None)
+            except Transient as error:
+                log.warning("job %s waits %.1f s: %s", self.id, pause_s, error)
+                time.sleep(pause_s)
+        return self._answer(Reason.SCORE_TIMEOUT if self.overran else None)
+
+    def _answer(self, unscored: Reason | None) -> dict[str, object]:
         # RQ reads these to log a failure; nothing may be decoded outside the time limit that runs here.
         self._args, self._kwargs = (), {}
         try:
@@ -298,7 +327,12 @@ class AllowlistJob(Job):
             if error.reason in DEAD_LETTERED:
                 raise
             return answer
-        return ALLOWED_JOBS[name](payload)
+        if self.returns > MAX_RETURNS:
+            jobs.service().give_up(payload, Reason.SCORE_CRASHED)
+            # An operator who requeues it from the failed registry starts counting anew.
+            self.connection.hdel(self.key, _RETURNS_FIELD)
+            raise Permanent(f"its worker died {self.returns} times while it ran")
+        return ALLOWED_JOBS[name](payload) if unscored is None else jobs.service().give_up(payload, unscored)
 
 
 class JobTimedOut(BaseException):
@@ -389,6 +423,12 @@ def open_queue(connection: Redis, name: str) -> GateQueue:
         serializer=StrictSerializer,
         death_penalty_class=JobDeathPenalty,
     )
+
+
+def bury(connection: Redis, worker_name: str, overran: str | None = None) -> None:
+    """Say that a worker is dead, so that nobody waits for its pulse, and which job outlasted its limit in it."""
+    worker_key = SimpleWorker.redis_worker_namespace_prefix + worker_name
+    connection.eval(_BURY, 2, worker_key, AllowlistJob.key_for(overran or ""), _OVERRAN_FIELD)
 
 
 class Sweeper:
@@ -499,14 +539,17 @@ def _first_name(*found: object) -> str | None:
 
 
 class GateWorker(SimpleWorker):
-    """Works off one queue in its own process: no fork, no scheduler, no remote commands."""
+    """Works off one queue in its own process: no fork, no scheduler, no remote commands.
+
+    No fork: native threads that were started before one are missing after it, and the first that waits for them hangs.
+    """
 
     death_penalty_class = JobDeathPenalty
     queue_class = GateQueue
     job_class = AllowlistJob
     log_result_lifespan = False
     # RQ's minute of back-off would outlast every signal that waits.
-    max_connection_wait_time = 5.0
+    max_connection_wait_time = 2.0
 
     def __init__(
         self,
@@ -517,26 +560,27 @@ class GateWorker(SimpleWorker):
         name: str | None = None,
         result_ttl_s: int = 500,
         failure_ttl_s: int = 86_400,
-        job_timeout_s: int = 30,
+        job_timeout_s: int = 10,
         sweep_interval_s: int = 5,
         liveness_s: int = 10,
         upkeep: Callable[[], None] | None = None,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         listed = [queues] if isinstance(queues, (str, Queue)) else list(queues)
         if len(listed) != 1:
             # With two, RQ pops by BLPOP, and a job popped by a worker that dies is lost.
-            raise ValueError(f"a worker serves exactly one queue, got {len(listed)}")
+            raise Permanent(f"a worker serves exactly one queue, got {len(listed)}: start one for each")
         if min(failure_ttl_s, job_timeout_s, sweep_interval_s, liveness_s) < 1:
             raise ValueError("intervals are whole seconds, at least 1")
         self.service = service
         self.upkeep = upkeep
+        self._tell = tell
         self.failure_ttl_s = failure_ttl_s
         self.job_timeout_s = job_timeout_s
         self.sweep_interval_s = sweep_interval_s
         self.liveness_s = liveness_s
         self._pulse_stopped = threading.Event()
         self._pulse: threading.Thread | None = None
-        self._overrun_at: float | None = None
         self._next_sweep_at = 0.0
         queue = open_queue(connection, listed[0] if isinstance(listed[0], str) else listed[0].name)
         super().__init__(
@@ -573,13 +617,19 @@ class GateWorker(SimpleWorker):
         """Run one job under this worker's limits; a producer may ask for less time, not for more."""
         asked_s = self.job_timeout_s if job.timeout is None else job.timeout
         job.timeout = min(asked_s, self.job_timeout_s)
-        if job.failure_ttl is None:
-            job.failure_ttl = self.failure_ttl_s
-        self._overrun_at = time.monotonic() + job.timeout + OVERRUN_GRACE_S
+        # Stock RQ keeps failures for a year, and a producer could ask for ever.
+        kept_s = self.failure_ttl_s if job.failure_ttl is None or job.failure_ttl < 0 else job.failure_ttl
+        job.failure_ttl = min(kept_s, self.failure_ttl_s)
+        limit_s = job.timeout + OVERRUN_GRACE_S
+        self._tell(f"begin {job.id} {limit_s}")
+        # Native code notices no alarm, and may let no other thread run either: the parent ends this process, and where
+        # there is none, a watch that needs no interpreter. Dying is safe: the sweep gives the job to the next worker.
+        faulthandler.dump_traceback_later(limit_s + LAST_RESORT_S, exit=True, file=STDERR)
         try:
             super().execute_job(job, queue)
         finally:
-            self._overrun_at = None
+            faulthandler.cancel_dump_traceback_later()
+            self._tell("end")
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Ignore a second signal: RQ would break the running job and file it as failed. It ends soon by its limit."""
@@ -628,6 +678,7 @@ class GateWorker(SimpleWorker):
     def register_birth(self) -> None:
         """Enter the list of workers and start the pulse."""
         super().register_birth()  # type: ignore[no-untyped-call]
+        self._tell(f"born {self.name}")
         self._pulse_stopped.clear()
         self._pulse = threading.Thread(target=self._beat_until_stopped, name=f"pulse-{self.name}", daemon=True)
         self._pulse.start()
@@ -641,11 +692,6 @@ class GateWorker(SimpleWorker):
 
     def _beat_until_stopped(self) -> None:
         while not self._pulse_stopped.wait(self.liveness_s / 4):
-            overrun_at = self._overrun_at
-            if overrun_at is not None and time.monotonic() > overrun_at:
-                # Native code does not notice the alarm. Dying is safe: the sweep gives the job to the next worker.
-                self.log.critical("a job overran its limit inside native code: the worker ends itself")
-                os._exit(70)
             try:
                 self._beat()
             except Exception as error:  # noqa: BLE001 - no outage of any kind may end the pulse of a living worker

@@ -12,7 +12,7 @@ from runtime.clock import Stopwatch, pause, stopwatch
 from signals.errors import Permanent, Transient
 
 FIRST_BACKOFF_S = 0.1
-LONGEST_BACKOFF_S = 15.0
+LONGEST_BACKOFF_S = 3.0
 SHORTEST_STEP_S = 0.02
 CHECK_EVERY_S = 300.0
 SHOW_EVERY = 50
@@ -96,5 +96,5 @@ def _wait(seconds: float, step_s: float, stop: Callable[[], bool], wait: Callabl
 
 
 def backoff_s(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling, at most a quarter of a minute."""
+    """Seconds to wait after so many failures in a row: doubling, and few enough to be back soon after a server is."""
     return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 16))

@@ -14,13 +14,14 @@ from signals.errors import Transient
 POLL_S = 0.1
 """How often an idle trainer looks, two reads for each strategy: at a second this was most of what the loop adds."""
 STEP_S = 0.1
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 4.0
 log = logging.getLogger(__name__)
 
 
 def run(trainer: Trainer, stop: Callable[[], bool], *, wait: Callable[[float], None] = pause) -> None:
     """Train until ``stop`` says so. A boundary waits in the state, so nothing is lost while nobody trains."""
     pause_s = POLL_S
+    log.info("waiting for boundaries")
     while not stop():
         try:
             for strategy in trainer.due():

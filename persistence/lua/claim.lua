@@ -27,6 +27,8 @@ if (mode ~= 'ON' and mode ~= 'ML_OFF') or (mode == 'ML_OFF' and entry.ensemble =
   return { 'CLAIM_REVOKED' }
 end
 if entry.claimed_by then
+  -- The same word once more: whether it is on the disk is asked next, and only a write of this socket can be asked for.
+  redis.call('HSET', K.sig, 'claimed_by', A.engine)
   return { 'CLAIM_GO' }
 end
 redis.call('HSET', K.sig, 'claimed_by', A.engine)

@@ -71,9 +71,11 @@ def keys_of(command: Callable[[Store], object], store: RedisStore, monkeypatch: 
     named: set[str] = set()
     call = store._scripts.call
 
-    def listen(name: str, keys: Mapping[str, str], args: Mapping[str, str | int]) -> Any:
+    def listen(
+        name: str, keys: Mapping[str, str], args: Mapping[str, str | int], *, on: redis.Redis | None = None
+    ) -> Any:
         named.update(keys.values())
-        return call(name, keys, args)
+        return call(name, keys, args, on=on)
 
     monkeypatch.setattr(store._scripts, "call", listen)
     command(store)

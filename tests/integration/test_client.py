@@ -204,10 +204,10 @@ def test_a_server_that_is_not_there_is_a_passing_failure(tmp_path: Path) -> None
 def test_a_lost_connection_while_waiting_is_a_passing_failure(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = client.submit(payload())
 
-    def lost(**_: object) -> None:
+    def lost(*_: object, **__: object) -> None:
         raise redis.ConnectionError("reset")
 
-    monkeypatch.setattr(ticket.job, "latest_result", lost)
+    monkeypatch.setattr(client._waiting, "xread", lost)
     with pytest.raises(Transient):
         client.wait(ticket)
 
@@ -217,14 +217,16 @@ def test_a_long_wait_is_cut_into_pieces_the_connection_outlasts(
 ) -> None:
     ticket, waits, now = client.submit(payload()), list[int](), [0.0]
 
-    def silent(timeout: int) -> None:
-        waits.append(timeout)
-        now[0] += timeout
+    def silent(*_: object, block: int, **__: object) -> None:
+        waits.append(block)
+        now[0] += block / 1000
 
-    monkeypatch.setattr(ticket.job, "latest_result", silent)
+    monkeypatch.setattr(client._waiting, "xread", silent)
     monkeypatch.setattr("worker.client.stopwatch", lambda: now[0])
-    assert client.wait(ticket, timeout_s=100.0) is None
-    assert waits == [30, 30, 30, 10]
+    assert client.wait(ticket, timeout_s=0.5) is None
+    assert waits == [200, 200, 100]
+    allowed_s = client._waiting.connection_pool.connection_kwargs["socket_timeout"]
+    assert max(waits) / 1000 < allowed_s < 0.5
 
 
 def test_the_default_namespace_has_the_plain_queue() -> None:

@@ -52,7 +52,7 @@ def test_defaults() -> None:
         "name": "signals",
         "result_ttl_s": 500,
         "failure_ttl_s": 86_400,
-        "job_timeout_s": 30,
+        "job_timeout_s": 10,
     }
     assert settings.relay.model_dump() == {"batch": 200, "poll_ms": 200}
     assert settings.follow.model_dump() == {"checkpoint_every": 96, "reorder_window": 3}

@@ -109,8 +109,8 @@ def test_the_version_is_the_one_that_was_read() -> None:
 )
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     own = {
-        "refuse", "run", "sweep", "stopped_on_request", "_open", "_answer", "_fetch_popped", "_drop",
-        "_beat", "_beat_until_stopped", "max_connection_wait_time",
+        "refuse", "run", "sweep", "stopped_on_request", "_open", "_within_limit", "_patiently", "_answer",
+        "_fetch_popped", "_drop", "_beat", "_beat_until_stopped", "max_connection_wait_time",
     }  # fmt: skip
     defined = {
         name
@@ -122,13 +122,13 @@ def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     assert sorted(name for name in own - {"max_connection_wait_time"} if hasattr(theirs, name)) == []
 
 
-@pytest.mark.parametrize("attribute", ["returns", "_unreadable"])
+@pytest.mark.parametrize("attribute", ["returns", "overran", "_unreadable"])
 def test_rq_jobs_have_no_attribute_of_our_names(attribute: str) -> None:
     assert f"self.{attribute}" not in source_of(job.Job)
 
 
 @pytest.mark.parametrize(
-    "attribute", ["service", "failure_ttl_s", "_pulse", "_overrun_at", "_sweeper", "_next_sweep_at", "liveness_s"]
+    "attribute", ["service", "failure_ttl_s", "_pulse", "_tell", "_sweeper", "_next_sweep_at", "liveness_s"]
 )
 def test_rq_workers_have_no_attribute_of_our_names(attribute: str) -> None:
     assert f"self.{attribute}" not in source_of(BaseWorker)

@@ -44,7 +44,12 @@ class RecordingService:
         self.error = error
         self.answer = answer
         self.judged: list[object] = []
+        self.given_up: list[tuple[object, Reason]] = []
         self.refused: list[tuple[bytes, Refusal]] = []
+
+    def give_up(self, payload: object, reason: Reason) -> dict[str, object]:
+        self.given_up.append((payload, reason))
+        return {"action": "phantom", "reasons": [reason.value]}
 
     def judge(self, payload: object) -> dict[str, object]:
         self.judged.append(payload)
@@ -345,8 +350,17 @@ def test_a_job_that_keeps_killing_workers_ends(redis: Any) -> None:
         with pytest.raises(Permanent, match="died 4 times"):
             stored(redis, envelope(), gate_returns=str(MAX_RETURNS + 1)).perform()
     assert len(service.judged) == 1
+    # A dead letter, and an answer in the record all the same.
+    assert service.given_up == [(1, Reason.SCORE_CRASHED)]
     # Requeued by an operator it starts anew.
     assert AllowlistJob.fetch("j1", connection=redis).returns == 0  # type: ignore[attr-defined]
+
+
+def test_a_job_that_outlasted_its_limit_is_not_scored_again(redis: Any) -> None:
+    with jobs.serving(service := RecordingService()):
+        assert stored(redis, envelope(), gate_overran="1").perform()["reasons"] == ["SCORE_TIMEOUT"]
+        assert stored(redis, envelope(), gate_overran="yes").perform() == {"action": "phantom"}
+    assert (service.judged, service.given_up) == ([1], [(1, Reason.SCORE_TIMEOUT)])
 
 
 def test_outside_a_worker_there_is_no_service() -> None:

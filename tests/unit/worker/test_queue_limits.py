@@ -15,7 +15,8 @@ from rq.executions import Execution
 from rq.job import JobStatus
 from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
-from signals.errors import Refusal
+from signals.errors import Permanent, Refusal
+from signals.reasons import Reason
 from worker.queue import GateWorker, JobDeathPenalty, JobTimedOut, Sweeper, open_queue
 
 
@@ -27,6 +28,9 @@ class NoService:
 
     def refuse(self, raw: bytes, refusal: Refusal) -> dict[str, object]:
         raise AssertionError(refusal)
+
+    def give_up(self, payload: object, reason: Reason) -> dict[str, object]:
+        raise AssertionError(payload, reason)
 
 
 @pytest.fixture
@@ -92,9 +96,9 @@ def test_a_late_alarm_hits_nothing() -> None:
 
 @pytest.mark.parametrize("names", [[], ["a", "b"], ["a", "a"]], ids=["none", "two", "the same twice"])
 def test_a_worker_serves_exactly_one_queue(redis: Any, names: list[str]) -> None:
-    with pytest.raises(ValueError, match="exactly one queue"):
+    with pytest.raises(Permanent, match="exactly one queue"):
         GateWorker(names, connection=redis, service=NoService())
-    with pytest.raises(ValueError, match="exactly one queue"):
+    with pytest.raises(Permanent, match="exactly one queue"):
         GateWorker([Queue(name, connection=redis) for name in names], connection=redis, service=NoService())
 
 
