@@ -25,7 +25,7 @@ def publication(attempt: int, address: str, **changes: Any) -> PublishCommand:
         "trained_count": 2,
         "next_at": 4,
         "network": False,
-        "table": '{"t":1}',
+        "tables": f'{{"of":"{address}"}}',
         "manifest": f'{{"address":"{address}"}}',
         "now_ms": NOW,
     }
