@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-
 TABLE_RECORDS = 50
 """From how many records on there is a table at all."""
 

@@ -44,9 +44,11 @@ _INDEX: Final = "arrays"
 class BundleFault(StrEnum):
     """Why a bundle is refused: stable codes."""
 
+    ABSENT = "BUNDLE_ABSENT"
     CORRUPT = "BUNDLE_CORRUPT"
     VERSION = "BUNDLE_VERSION"
     UNSIGNED = "BUNDLE_UNSIGNED"
+    NO_KEY = "BUNDLE_NO_KEY"
     SIGNATURE = "BUNDLE_SIGNATURE"
     STRATEGY = "BUNDLE_STRATEGY"
     SCHEMA = "BUNDLE_SCHEMA"

@@ -46,9 +46,9 @@ class PartRecords:
             raise ValueError("records: scores and results are float64")
         if any(column.dtype != np.int32 for column in (self.won, self.bucket)):
             raise ValueError("records: outcomes and buckets are int32")
-        known = self.heuristic[~np.isnan(self.heuristic)]
+        parts = np.concatenate([self.heuristic[~np.isnan(self.heuristic)], self.ensemble])
         # Written as what must hold: a NaN fails it.
-        if not (np.all((known >= 0.0) & (known <= 100.0)) and np.all((self.ensemble >= 0.0) & (self.ensemble <= 100.0))):
+        if not np.all((parts >= 0.0) & (parts <= 100.0)):
             raise ValueError("records: scores lie in [0, 100]")
         if not (np.all(np.abs(self.net_r) <= LARGEST_R) and np.all((self.won == 0) | (self.won == 1))):
             raise ValueError("records: results are finite, outcomes 0 or 1")
@@ -118,5 +118,11 @@ class PartRecords:
         ------
         KeyError, TypeError, ValueError : if something is missing, of another type or out of bounds
         """
-        names = ("heuristic", "ensemble", "won", "net_r", "bucket")
-        return cls(*(arrays[f"records.{name}"] for name in names), tuple(str(name) for name in record["buckets"]))
+        return cls(
+            heuristic=arrays["records.heuristic"],
+            ensemble=arrays["records.ensemble"],
+            won=arrays["records.won"],
+            net_r=arrays["records.net_r"],
+            bucket=arrays["records.bucket"],
+            buckets=tuple(str(name) for name in record["buckets"]),
+        )

@@ -367,7 +367,9 @@ def test_numbers_out_of_bounds_are_refused_though_signed(
     assert refused(resealed(data, bend)) is BundleFault.BOUNDS
 
 
-@pytest.mark.parametrize("gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records"])
+@pytest.mark.parametrize(
+    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records"]
+)
 def test_a_manifest_with_a_hole_is_refused(data: bytes, gone: str) -> None:
     assert refused(resealed(data, lambda m, a: m.pop(gone))) is BundleFault.CORRUPT
 
