@@ -179,6 +179,7 @@ def _canonical(example: Example) -> dict[str, object]:
         "score": _spelled(example.score),
         "heuristic_score": _spelled(example.heuristic_score),
         "score_source": example.score_source,
+        "win_probability": _spelled(example.win_probability),
         "ambiguous": example.ambiguous,
     }
 

@@ -182,7 +182,7 @@ class Bundle:
         calibrator = self.parts.calibrator
         said = raw if calibrator is None else float(calibrator.apply(np.asarray(raw)))
         # Before anything clamps or compares it: max(0, min(1, nan)) is 1.
-        if not (math.isfinite(raw) and math.isfinite(said) and 0.0 <= said <= 1.0):
+        if not (0.0 <= raw <= 1.0 and math.isfinite(said) and 0.0 <= said <= 1.0):
             return Unscorable(f"the heads said {raw}, the calibrator {said}")
         return Scored(round(said * 100.0, SCORE_DIGITS), None if calibrator is None else said, self.source, missing)
 
