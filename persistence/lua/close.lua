@@ -22,17 +22,17 @@ if not countable(redis.call('GET', K.closed_total), redis.call('GET', K.complete
   return redis.error_reply('WRONGTYPE a counter holds no whole number')
 end
 -- Rolling figures of every close, also of those that ask for no training.
-local counted = { { kind .. '|' .. A.outcome .. '|n', '1' }, { kind .. '|' .. A.outcome .. '|r_micro', A.r_micro } }
+local ending = kind .. '|' .. A.outcome
+local counted, steps = { ending .. '|n', ending .. '|r_micro' }, { '1', A.r_micro }
 if A.learned == '1' then
   for group in string.gmatch(A.groups, '[^,]+') do
-    counted[#counted + 1] = { group .. '|n', '1' }
-    counted[#counted + 1] = { group .. '|wins', A.win }
-    counted[#counted + 1] = { group .. '|r_micro', A.r_micro }
+    for name, step in pairs({ n = '1', wins = A.win, r_micro = A.r_micro }) do
+      counted[#counted + 1], steps[#steps + 1] = group .. '|' .. name, step
+    end
   end
 end
-for _, step in ipairs(counted) do
+for _, sum in ipairs(redis.call('HMGET', K.metrics, unpack(counted))) do
   -- Wider than a day's counter, since these run for ever: an absurd result must not stop every close after it.
-  local sum = redis.call('HGET', K.metrics, step[1])
   if sum and not (string.find(sum, '^%-?%d+$') and #sum <= 18) then
     return redis.error_reply('WRONGTYPE a counter holds no whole number')
   end
@@ -61,8 +61,8 @@ if kind == 'executed' then
 end
 redis.call('INCR', K.closed_total)
 redis.call('HINCRBY', K.outcomes, A.outcome, 1)
-for _, step in ipairs(counted) do
-  redis.call('HINCRBY', K.metrics, step[1], step[2])
+for i, name in ipairs(counted) do
+  redis.call('HINCRBY', K.metrics, name, steps[i])
 end
 if A.learned == '1' then
   redis.call('INCR', K.completed)

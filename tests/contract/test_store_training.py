@@ -244,11 +244,12 @@ def test_a_declined_attempt_leaves_what_it_looked_at(learner: Store, backend: Ba
 
 def test_every_close_counts_whether_or_not_it_asks_for_training(learner: Store) -> None:
     groups = ("hour|09", "session|us", "volatility|low")
-    for name, changes in {
+    closes: dict[str, dict[str, Any]] = {
         "a": {"outcome": "win", "win": True, "r_micro": 2_000_000},
         "b": {"groups": ("hour|10", "session|us")},
         "c": {"outcome": "timeout", "learned": False, "r_micro": -250_000},
-    }.items():
+    }
+    for name, changes in closes.items():
         learner.decide(phantom(name))
         learner.close(ending(held(learner, name), **{"groups": groups, **changes}))
     assert learner.metrics("trend") == {

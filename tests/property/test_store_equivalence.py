@@ -61,7 +61,7 @@ def test_memory_and_a_server_agree(redis_client: redis.Redis, seed: int) -> None
 def test_the_stories_are_worth_telling() -> None:
     # Every answer a command can give is met, or the comparisons above say little about it.
     met: defaultdict[str, set[object]] = defaultdict(set)
-    for seed in range(40):
+    for seed in range(20):
         backend = in_memory("t")
         now = begin(backend.store)
         for step in Author(seed).story(LENGTH):

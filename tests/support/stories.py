@@ -66,7 +66,7 @@ class Author:
             "prune": (3, self._prune),
             "train": (5, self._train),
             "publish": (7, self._publish),
-            "settle": (2, self._settle),
+            "settle": (5, self._settle),
             "point": (6, self._point),
             "table": (5, self._table),
             "refuse": (2, self._refuse),
@@ -111,7 +111,16 @@ class Author:
 
     def _claim(self) -> Run:
         name, engine = self._known(), self._pick(["e1", "e1", "e1", "e2"])
-        return lambda store, now: store.claim(name, engine, now_ms=now)
+        if not self._chance(0.1):
+            return lambda store, now: store.claim(name, engine, now_ms=now)
+
+        def halted_meanwhile(store: Store, now: int) -> object:
+            store.set_mode(Mode.HALT, actor="me", reason="meanwhile", now_ms=now)
+            reply = store.claim(name, engine, now_ms=now)
+            store.set_mode(Mode.ON, actor="me", reason="again", now_ms=now)
+            return reply
+
+        return halted_meanwhile
 
     def _lapse(self) -> Run:
         name = self._known()
@@ -126,7 +135,7 @@ class Author:
             if position is None:
                 return None
             seen = replace(position, version=position.version - behind)
-            return command(store, replace(seen, signal_id="nobody") if gone else seen, now)
+            return command(store, replace(seen, signal_id="never") if gone else seen, now)
 
         return run
 
