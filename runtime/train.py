@@ -22,7 +22,7 @@ from runtime.tables import book_for, heuristic_table, spelled
 from runtime.trained import Trained
 from scorer.bundle import address, pack, unpack
 from scorer.schema import SCHEMAS, Schema
-from signals.errors import Transient
+from signals.errors import Invalid, Transient
 from signals.parse import canonical_json, printable
 from signals.profile import Profile
 
@@ -202,11 +202,17 @@ def _as_decided(example: Example) -> ScoredRecord:
 
 def looked_at(base: Trained, known: list[Example], declined: Declined | None = None) -> dict[str, object]:
     """What every attempt leaves behind, so that importance and patterns can be read over time."""
+    try:
+        patterns = brief_patterns(known)
+    except Invalid:
+        # A row that cannot be grouped has failed the attempt already; its end must still be recorded.
+        log.exception("patterns of %s cannot be told", base.strategy)
+        patterns = {}
     return {
         "attempt": base.attempt,
         "count": base.count,
         "importance": None if declined is None or declined.importance is None else dict(declined.importance),
-        "patterns": brief_patterns(known),
+        "patterns": patterns,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from scorer.bundle import Bundle, Unscorable, unpack
 from scorer.schema import SCALP
 from signals.bucket import Bucket
 from signals.errors import Transient
-from tests.support.loop import KEY, PROFILE, PROFILES, World
+from tests.support.loop import KEY, PROFILE, PROFILES, START_MS, STEP_MS, World
 
 Patch = pytest.MonkeyPatch
 
@@ -60,7 +60,7 @@ def test_a_gate_whose_candidates_are_all_declined_learns_its_thresholds(world: W
     assert (world.trainer.due(), world.ask(0.9)["threshold_source"]) == ([], "static")
     world.candle(won=True)
     assert world.trainer.due() == ["scalp"]
-    trained = world.trainer.learn("scalp")
+    trained = world.trainer.answer("scalp")
     assert trained is not None
     assert (trained.reason, trained.count) == ("LEARN_AUC", 50)
     assert world.trainer.due() == []
@@ -75,7 +75,7 @@ def test_a_gate_whose_candidates_are_all_declined_learns_its_thresholds(world: W
     assert (table.overall.wins + table.overall.losses, facts(world, "table")) == (50, ["table:scalp:50"])
     world.candle(won=False)
     world.live(50)
-    assert world.trainer.learn("scalp") is not None
+    assert world.trainer.answer("scalp") is not None
     assert shown(world).tables[0].records == 101
     assert facts(world, "table") == ["table:scalp:50", "table:scalp:101"]
 
@@ -92,7 +92,7 @@ def test_thresholds_are_owed_at_fifty_whatever_the_boundary(world: World) -> Non
     # A process killed before its commit has lost nothing: another one finds the same debt in the state.
     again = Trainer(world.store, PROFILES, KEY)
     assert again.due() == ["scalp"]
-    assert again.learn("scalp") is None
+    assert again.answer("scalp") is None
     assert (again.due(), facts(world, "training")) == ([], ["training:scalp:1"])
     assert world.ask(0.9)["threshold_source"] in ("qscore", "ev")
 
@@ -107,11 +107,11 @@ def test_killed_between_the_table_and_the_end_of_the_attempt(world: World, monke
     with monkeypatch.context() as cut:
         cut.setattr(type(world.store), "settle", killed)
         with pytest.raises(Transient):
-            world.trainer.learn("scalp")
+            world.trainer.answer("scalp")
     # The table is in force and the attempt is owed: both are asked for again, and only one is new.
     assert world.ask(0.9)["threshold_source"] in ("qscore", "ev")
     assert world.trainer.due() == ["scalp"]
-    trained = world.trainer.learn("scalp")
+    trained = world.trainer.answer("scalp")
     assert trained is not None
     assert (trained.attempt, trained.reason) == (2, "LEARN_AUC")
     assert (world.trainer.due(), facts(world, "table")) == ([], ["table:scalp:50"])
@@ -126,9 +126,9 @@ def test_killed_before_the_table(world: World, monkeypatch: Patch) -> None:
     with monkeypatch.context() as cut:
         cut.setattr(type(world.store), "set_table", killed)
         with pytest.raises(Transient):
-            world.trainer.learn("scalp")
+            world.trainer.answer("scalp")
     assert (facts(world, "table"), world.trainer.due()) == ([], ["scalp"])
-    assert world.trainer.learn("scalp") is not None
+    assert world.trainer.answer("scalp") is not None
     assert facts(world, "table") == ["table:scalp:50"]
 
 
@@ -139,7 +139,7 @@ def test_a_failing_attempt_still_learns_the_table(world: World, monkeypatch: Pat
         raise RuntimeError("no memory left")
 
     monkeypatch.setattr("runtime.train.fit_candidate", broken)
-    trained = world.trainer.learn("scalp")
+    trained = world.trainer.answer("scalp")
     assert trained is not None
     assert trained.reason == "LEARN_FAILED"
     assert world.store.training("scalp").table_count == 60
@@ -156,7 +156,7 @@ def test_records_nobody_can_read_leave_an_empty_table_and_no_endless_debt(world:
 
     with monkeypatch.context() as bad:
         bad.setattr(world.trainer, "examples", unreadable)
-        trained = world.trainer.learn("scalp")
+        trained = world.trainer.answer("scalp")
         assert trained is not None
         assert trained.reason == "LEARN_FAILED"
         assert world.trainer.due() == []
@@ -166,10 +166,27 @@ def test_records_nobody_can_read_leave_an_empty_table_and_no_endless_debt(world:
     assert shown(world).table("heuristic", 0.0).records == 51
 
 
+def test_a_row_in_no_market_situation_fails_the_attempt_and_ends_it(world: World) -> None:
+    world.live(60)
+    rows, laid = world.store.trades("scalp")
+    alien = json.dumps(json.loads(rows[0]) | {"bucket": "moon|low"})
+
+    def with_an_alien(strategy: str) -> tuple[Sequence[str], Mapping[str, str]]:
+        return [alien, *rows[1:]], laid
+
+    world.store.trades = with_an_alien  # type: ignore[method-assign]
+    trained = world.trainer.answer("scalp")
+    assert trained is not None
+    assert (trained.reason, world.trainer.due()) == ("LEARN_FAILED", [])
+    assert json.loads(world.store.attempts("scalp")["1"])["patterns"] == {}
+    assert world.store.training("scalp").table_count == 60
+    assert world.ask(0.9)["threshold_source"] == "static"
+
+
 def test_one_rule_for_corrections_and_kinds(world: World) -> None:
     world.live(55)
     rows, _ = world.store.trades("scalp")
-    world.trainer.learn("scalp")
+    world.trainer.answer("scalp")
     before = shown(world).table("heuristic", 0.0)
     # Unteaching a row and turning another one around, as corrections do.
     flipped = json.loads(rows[1])
@@ -239,7 +256,7 @@ def test_thresholds_that_cannot_be_read_let_nothing_through(
     world = World(RedisStore(redis_client, namespace))
     world.live(50)
     monkeypatch.setattr("runtime.train.fit_candidate", lambda *_, **__: Declined(Decline.AUC, ""))
-    world.trainer.learn("scalp")
+    world.trainer.answer("scalp")
     address = world.store.training("scalp").table
     assert address is not None
     text = world.store.table("scalp", address)
@@ -278,12 +295,41 @@ def test_tables_are_fetched_when_they_change_and_never_else(world: World, monkey
     monkeypatch.setattr(type(world.store), "table", counted)
     world.live(60)
     assert asked == []
-    world.trainer.learn("scalp")
+    world.trainer.answer("scalp")
     world.live(10)
     assert asked == [world.store.training("scalp").table]
     world.trainer.attempt("scalp")
     world.live(10)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_decision_stays_at_four_round_trips(
+    redis_client: redis.Redis, namespace: str, monkeypatch: Patch, *, published: bool
+) -> None:
+    world = World(RedisStore(redis_client, namespace))
+    world.live(110)
+    if not published:
+        monkeypatch.setattr("runtime.train.fit_candidate", lambda *_, **__: Declined(Decline.AUC, ""))
+    assert (world.trainer.attempt("scalp").address != "") == published
+    world.live(3)
+    ts = START_MS + world.index * STEP_MS
+    world.store.advance_clock(ts)
+    payload = {
+        "id": "counted", "strategy": "scalp", "symbol": "BTCUSDT", "side": "long", "timeframe": "5m",
+        "entry": 100.0, "tp": 102.0, "sl": 99.0, "ts": ts, "features": world.features(0.9),
+    }  # fmt: skip
+    sent: list[object] = []
+    send = redis.connection.AbstractConnection.send_packed_command
+
+    def counted(connection: Any, command: Any, *args: Any, **options: Any) -> None:
+        sent.append(command)
+        send(connection, command, *args, **options)
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "send_packed_command", counted)
+    answer = world.judge.judge(payload)
+    # The volatility history, the pointers, the clock, the commit.
+    assert (len(sent), answer.threshold_source) == (4, "qscore")
 
 
 # --- other blends

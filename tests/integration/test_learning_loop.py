@@ -25,6 +25,7 @@ from runtime.shelf import Shelf
 from scorer.bundle import BundleRefused, SchemaName, Scored, pack, unpack
 from scorer.ensemble import Ensemble
 from scorer.schema import SCALP
+from signals.candle import Candle
 from signals.profile import Clamping
 from signals.reasons import Reason
 from tests.support.loop import KEY, PROFILE, PROFILES, START_MS, STEP_MS, World
@@ -214,7 +215,7 @@ def test_features_under_other_names_or_in_another_order_are_refused_not_scored(l
     swapped = replace(SCALP, features=(SCALP.features[1], SCALP.features[0], *SCALP.features[2:]))
     renamed = replace(SCALP, features=(replace(SCALP.features[0], name="atr_percent"), *SCALP.features[1:]))
     bundle = unpack(data, KEY, strategy="scalp", schema_hash=SCALP.hash)
-    numbers = {
+    numbers: dict[str, float | str | None] = {
         **learned.features(0.9),
         "session": "us",
         "volatility_regime": "normal",
@@ -303,6 +304,23 @@ def test_a_failing_fit_keeps_the_incumbent_and_sets_the_next_boundary(
     standing = learned.store.training("scalp")
     assert (standing.bundle, standing.next_at) == (incumbent, failed.count + 50)
     assert not standing.due
+
+
+def test_timeouts_alone_teach_nothing_and_are_counted(world: World) -> None:
+    for _ in range(3):
+        world.ask(0.9)
+        world.index += 1
+    for _ in range(300):
+        ts = START_MS + world.index * STEP_MS
+        world.follower.candle("BTCUSDT", "5m", Candle(ts, 100.0, 100.5, 99.5, 100.0, 1.0))
+        world.index += 1
+    assert world.store.metrics("scalp")["phantom|timeout|n"] == 3
+    standing = world.store.training("scalp")
+    assert (standing.completed, standing.owes, world.trainer.due()) == (0, False, [])
+    # Asked for by hand, it says so and goes on with what it has.
+    declined = world.trainer.attempt("scalp")
+    assert (declined.reason, declined.count) == ("LEARN_SINGLE_CLASS", 0)
+    assert world.store.training("scalp").table is None
 
 
 def test_one_class_is_declined_and_counted(world: World) -> None:
