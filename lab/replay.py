@@ -155,7 +155,7 @@ class Replay:
             trained = self._learner.answer(strategy)
             if trained is not None:
                 self._trained.append(trained)
-                self._on_trained(strategy, trained, self.store)
+            self._on_trained(strategy, trained, self.store)
 
     def _check(self, tracking: Sequence[Candles]) -> None:
         for candles in tracking:
