@@ -47,11 +47,11 @@ class Learner(Protocol):
     """What trains inside a replay: the live trainer, handed in so that a replay without it needs no scikit-learn."""
 
     def due(self) -> list[str]:
-        """Strategies whose boundary has been reached."""
+        """Strategies that are owed thresholds or an attempt."""
         ...
 
-    def attempt(self, strategy: str) -> Trained:
-        """Train one."""
+    def answer(self, strategy: str) -> Trained | None:
+        """Give one what it is owed; none when that was no attempt."""
         ...
 
 
@@ -152,8 +152,10 @@ class Replay:
         if self._learner is None:
             return
         for strategy in self._learner.due():
-            self._trained.append(self._learner.attempt(strategy))
-            self._on_trained(strategy, self._trained[-1], self.store)
+            trained = self._learner.answer(strategy)
+            if trained is not None:
+                self._trained.append(trained)
+            self._on_trained(strategy, trained, self.store)
 
     def _check(self, tracking: Sequence[Candles]) -> None:
         for candles in tracking:

@@ -24,8 +24,8 @@ class Example:
     """One decisive outcome and what was known when it was decided.
 
     ``features`` are in the trade's direction, completed by session, volatility regime and cluster; times in UTC
-    epoch milliseconds; ``gross_r`` and ``net_r`` in R; ``score`` and ``heuristic_score`` in [0, 100] as recorded
-    then. The label lives from ``entry_ms`` to ``exit_ms``, both included.
+    epoch milliseconds; ``gross_r`` and ``net_r`` in R; ``score`` and ``heuristic_score`` in [0, 100] and
+    ``win_probability`` in [0, 1] as recorded then. The label lives from ``entry_ms`` to ``exit_ms``, both included.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Example:
     score: float | None = None
     heuristic_score: float | None = None
     score_source: str | None = None
+    win_probability: float | None = None
     ambiguous: bool = False
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class Example:
             score=read.optional_number("score"),
             heuristic_score=read.optional_number("heuristic_score"),
             score_source=read.optional_text("score_source"),
+            win_probability=read.optional_number("win_probability"),
             ambiguous=row.get("ambiguous") is True,
         )
 
@@ -177,6 +179,7 @@ def _canonical(example: Example) -> dict[str, object]:
         "score": _spelled(example.score),
         "heuristic_score": _spelled(example.heuristic_score),
         "score_source": example.score_source,
+        "win_probability": _spelled(example.win_probability),
         "ambiguous": example.ambiguous,
     }
 

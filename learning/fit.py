@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from scorer.bundle import SCORE_DIGITS, BundleParts, Golden, SchemaName, Source
 from scorer.calibration import Calibrator
 from scorer.encoding import Encoding
 from scorer.ensemble import Ensemble
+from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
 
 FloatArray = npt.NDArray[np.float64]
@@ -107,6 +108,17 @@ class Candidate:
         """What its scores are called."""
         return "ensemble_raw" if self.calibrator is None else "ensemble"
 
+    @property
+    def part_records(self) -> PartRecords:
+        """The parts of the records' scores as a bundle carries them."""
+        return PartRecords.of(
+            heuristic=[past.heuristic_score for past in self.records],
+            ensemble=[past.score for past in self.records],
+            won=[past.won for past in self.records],
+            net_r=[past.net_r for past in self.records],
+            bucket=[past.bucket for past in self.records],
+        )
+
     def parts(self, *, thresholds: Mapping[str, Any], created_at_ms: int) -> BundleParts:
         """The candidate as parts of a bundle.
 
@@ -122,6 +134,7 @@ class Candidate:
             ensemble=self.ensemble,
             calibrator=self.calibrator,
             golden=self.golden,
+            records=self.part_records,
             data_hash=self.data_hash,
             first_ms=self.first_ms,
             last_ms=self.last_ms,
@@ -166,6 +179,11 @@ class _Fitted:
     encoding: Encoding
     members: Members
     matrix: FloatArray
+
+    @property
+    def importance(self) -> dict[str, float]:
+        trees = (self.members.forest, self.members.boosting)
+        return feature_importance(self.encoding, [head.feature_importances_ for head in trees])
 
 
 def fit_candidate(
@@ -255,7 +273,7 @@ def _often_missing(vectors: Sequence[Vector]) -> str:
 
 def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: PromotionRule) -> Candidate | Declined:
     blocked = rows.folds(settings, Walk.BLOCKED)
-    raw = _out_of_fold(rows, schema, blocked, seed, settings)
+    raw, importance = _out_of_fold(rows, schema, blocked, seed, settings)
     answered = np.isfinite(raw)
     if not answered.any():
         return Declined(Decline.UNMEASURED, "no fold keeps enough of each class once overlapping labels are removed")
@@ -265,12 +283,12 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
     # AUC of 0.7 earns: judged after it, nearly every model with an edge was declined (measured in simulation).
     declined = rule(raw_metrics)
     if declined is not None:
-        return declined
+        return replace(declined, importance=importance)
     final = _trained(rows, schema, np.arange(len(rows.won)), seed_for(seed, "final"), settings)
     ensemble = compiled(final.members, final.encoding.width)
     assert_agreement(ensemble, final.members, final.matrix)
     if float(np.ptp(ensemble.win_probabilities(final.matrix))) <= 1e-9:
-        return Declined(Decline.CONSTANT, "the heads say the same about every record", metrics)
+        return Declined(Decline.CONSTANT, "the heads say the same about every record", metrics, importance)
     other, other_calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration.other)
     first, last = rows.examples[0], rows.examples[-1]
     return Candidate(
@@ -285,9 +303,7 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
         raw_metrics=raw_metrics,
         other_metrics=None if other_calibrator is None else measure(other[answered], rows.won[answered]),
         walk_forward=_walk_forward(rows, schema, seed, settings, blocked, raw),
-        importance=feature_importance(
-            final.encoding, [final.members.forest.feature_importances_, final.members.boosting.feature_importances_]
-        ),
+        importance=final.importance,
         data_hash=data_hash(rows.examples),
         n=len(rows.won),
         wins=int(rows.won.sum()),
@@ -317,9 +333,15 @@ def _trained(rows: _Rows, schema: Schema, train: npt.NDArray[np.int64], seed: in
     return _Fitted(encoding, members, matrix)
 
 
-def _out_of_fold(rows: _Rows, schema: Schema, split: Sequence[Fold], seed: int, settings: FitSettings) -> FloatArray:
-    """Mean of heads that saw neither the row nor a label that overlaps it, shape (n,); NaN where there are none."""
+def _out_of_fold(
+    rows: _Rows, schema: Schema, split: Sequence[Fold], seed: int, settings: FitSettings
+) -> tuple[FloatArray, dict[str, float] | None]:
+    """Mean of heads that saw neither the row nor a label that overlaps it, shape (n,); NaN where there are none.
+
+    And the mean importance of their features, none without heads.
+    """
     out = np.full(len(rows.won), np.nan)
+    told: list[dict[str, float]] = []
     for fold in split:
         wins = int(rows.won[fold.train].sum())
         if min(wins, len(fold.train) - wins) < settings.min_class:
@@ -327,7 +349,8 @@ def _out_of_fold(rows: _Rows, schema: Schema, split: Sequence[Fold], seed: int, 
         head = _trained(rows, schema, fold.train, seed_for(seed, "block", fold.block), settings)
         test = head.encoding.matrix([rows.vectors[place] for place in fold.test.tolist()])
         out[fold.test] = head.members.probabilities(test).mean(axis=1)
-    return out
+        told.append(head.importance)
+    return out, {name: sum(one[name] for one in told) / len(told) for name in told[0]} if told else None
 
 
 def _calibrated(
@@ -348,7 +371,8 @@ def _walk_forward(
     split = rows.folds(settings, Walk.EXPANDING)
     # The last block has nothing after it: its heads are the same in both walks and need no second training.
     same = [len(fold.train) == len(twin.train) for fold, twin in zip(split, blocked, strict=True)]
-    raw = _out_of_fold(rows, schema, [fold for fold, twin in zip(split, same, strict=True) if not twin], seed, settings)
+    unknown = [fold for fold, twin in zip(split, same, strict=True) if not twin]
+    raw, _ = _out_of_fold(rows, schema, unknown, seed, settings)
     for fold, twin in zip(split, same, strict=True):
         if twin:
             raw[fold.test] = known[fold.test]

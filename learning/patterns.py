@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from learning.example import Example
 from learning.metrics import wilson
 from signals.bucket import Bucket, Session, VolatilityRegime
 from signals.errors import Invalid
@@ -178,6 +179,35 @@ def find_patterns(rows: Iterable[Mapping[str, Any]]) -> Patterns:
                 members[name].append(outcome)
         groups += [_pattern(dimension, name, inside) for name, inside in members.items() if len(inside) > 0]
     return Patterns(len(read), indecisive, tuple(groups))
+
+
+def brief_patterns(outcomes: Iterable[Example]) -> dict[str, list[float]]:
+    """Patterns as an attempt at training keeps them: for every group the count, the wins and the mean net result.
+
+    Parameters
+    ----------
+    outcomes : Examples; they count by the moment of the signal, like the rows of ``find_patterns``
+
+    Returns
+    -------
+    By ``dimension|group``: n, wins, mean net R rounded to 6 decimals; empty without outcomes
+
+    Source: SPEC 10; intervals follow from the rows and are not kept.
+    """
+    found = find_patterns(
+        {
+            "ts": outcome.ts,
+            "outcome": "win" if outcome.won else "loss",
+            "net_r": outcome.net_r,
+            "bucket": outcome.bucket,
+            "features": outcome.features,
+        }
+        for outcome in outcomes
+    )
+    return {
+        f"{group.dimension.value}|{group.group}": [group.n, group.wins, round(group.mean_r.value, 6)]
+        for group in found.groups
+    }
 
 
 def day_interval(values: FloatArray, day: npt.NDArray[np.int64]) -> tuple[float, float] | None:

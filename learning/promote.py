@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,11 +28,15 @@ class Decline(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Training gave no model: the code, a sentence fit to show, and the figures as far as they were measured."""
+    """Training gave no model: the code, a sentence fit to show, and the figures as far as they were measured.
+
+    ``importance`` is that of the fold heads, none when none were trained.
+    """
 
     code: Decline
     detail: str
     metrics: Metrics | None = None
+    importance: Mapping[str, float] | None = None
 
     @property
     def reason(self) -> str:

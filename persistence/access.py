@@ -82,7 +82,7 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
     open_, closed = (tuple(of(prefix) for prefix in STATE_PREFIXES) for of in (keys.open, keys.closed))
     answers, counters = keys.signal(ANY), (keys.closed_total(ANY), keys.completed_trades(ANY))
     lists = (keys.trades(ANY), keys.win_rate(ANY))
-    hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY))
+    hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY), keys.metrics(ANY))
     sets = (keys.claims(), keys.unreported(), keys.executed(), keys.due(), keys.follow(ANY), *open_, *closed)
     learning = (keys.training(ANY), keys.corrections(ANY))
     streams = (keys.outbox(), keys.candles())
@@ -131,16 +131,18 @@ def _relay(keys: Keys) -> tuple[Grant, ...]:
 def _trainer(keys: Keys) -> tuple[Grant, ...]:
     """Read outcomes, publish bundles."""
     training, bundles = keys.training(ANY), keys.bundles(ANY)
+    learned, attempts = keys.tables(ANY), keys.attempts(ANY)
     scalars = tuple(keys.scalar(ANY, name) for name in ("nn_enabled", "last_train_count", "last_train_ts"))
     tables = tuple(keys.qcal(ANY, name) for name in ("thr", "last_train_count"))
     known = (keys.meta(), keys.control(), keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
-    touched = (training, bundles, *scalars, *tables, keys.outbox(), keys.meta())
+    touched = (training, bundles, learned, attempts, *scalars, *tables, keys.outbox(), keys.meta())
     return (
         Grant((*TRANSACTION, "info")),
         Grant(("set", "get"), (keys.bundle_bytes(ANY),)),
         Grant(("evalsha",), touched),
         Grant((*LOOKS, "lrange"), reads=(*touched, *known, keys.trades(ANY), keys.corrections(ANY))),
-        Grant(("hset",), (training, bundles)),
+        Grant(("hset",), (training, bundles, learned, attempts)),
+        Grant(("hdel",), (learned,)),
         Grant(("hincrby",), (training, keys.meta())),
         Grant(("set",), (*scalars, *tables)),
         Grant(("xadd",), (keys.outbox(),)),

@@ -132,12 +132,28 @@ class Keys:
         return self._key(f"ml:{strategy}:{name}")
 
     def training(self, strategy: str) -> str:
-        """HASH: next boundary, the one last requested, attempts begun, bundle in force and its attempt."""
+        """HASH: next boundary, the one last requested, attempts begun, bundle in force, the heuristic's table."""
         return self._key(f"ml:{strategy}:training")
 
     def bundles(self, strategy: str) -> str:
         """HASH address -> manifest of every published bundle."""
         return self._key(f"ml:{strategy}:bundles")
+
+    def tables(self, strategy: str) -> str:
+        """HASH address -> threshold tables as JSON: of every published bundle, and the heuristic's last two."""
+        return self._key(f"ml:{strategy}:tables")
+
+    def attempts(self, strategy: str) -> str:
+        """HASH attempt -> what an attempt without a bundle looked at: reason, feature importance, patterns."""
+        return self._key(f"ml:{strategy}:attempts")
+
+    def refusals(self, strategy: str) -> str:
+        """HASH address|code -> when and why a worker refused to serve it, the first time."""
+        return self._key(f"ml:{strategy}:refusals")
+
+    def metrics(self, strategy: str) -> str:
+        """HASH: whole counters of every close: kind|outcome, and by group n, wins and millionths of R."""
+        return self._key(f"ml:{strategy}:metrics")
 
     def qcal(self, strategy: str, name: str) -> str:
         """STRING: thr (bucket table as JSON), last_train_count."""

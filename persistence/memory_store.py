@@ -26,6 +26,7 @@ from persistence.store import (
     PublishStatus,
     StateMissing,
     StoredPosition,
+    TableCommand,
     Training,
     VolatilityUpdate,
     micro,
@@ -307,6 +308,7 @@ class MemoryStore:
             "day": utc_day(command.now_ms),
             "report": command.report_id,
             "position_kind": known["kind"],
+            "groups": ",".join(command.groups),
         }
         self._commit("closed", f"closed:{command.signal_id}", command.now_ms, fields, command.result)
         if command.learned:
@@ -390,13 +392,48 @@ class MemoryStore:
             "count": str(command.trained_count),
             "next": str(command.next_at),
             "network": str(int(command.network)),
-            "table": command.table,
+            "tables": command.tables,
         }
         fact_id = f"published:{command.strategy}:{command.attempt}"
         self._commit("published", fact_id, command.now_ms, fields, command.manifest)
         return PublishStatus.DONE
 
-    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
+    def set_table(self, command: TableCommand) -> bool:
+        self.clock_kind()
+        if self.training(command.strategy).table_count >= command.count:
+            return False
+        fields = {
+            "strategy": command.strategy,
+            "count": str(command.count),
+            "address": command.address,
+            "detail": command.detail,
+        }
+        self._commit("table", f"table:{command.strategy}:{command.count}", command.now_ms, fields, command.table)
+        return True
+
+    def table(self, strategy: str, address: str) -> str | None:
+        return self.state.hashes.get(self.keys.tables(strategy), {}).get(address)
+
+    def refuse(self, strategy: str, address: str, *, code: str, detail: str, now_ms: int) -> bool:
+        self.clock_kind()
+        if f"{address}|{code}" in self.state.hashes.get(self.keys.refusals(strategy), {}):
+            return False
+        fields = {"strategy": strategy, "address": address, "code": code, "detail": detail}
+        self._commit("refused", f"refused:{strategy}:{address}:{code}", now_ms, fields)
+        return True
+
+    def refusals(self, strategy: str) -> Mapping[str, str]:
+        return dict(self.state.hashes.get(self.keys.refusals(strategy), {}))
+
+    def attempts(self, strategy: str) -> Mapping[str, str]:
+        return dict(self.state.hashes.get(self.keys.attempts(strategy), {}))
+
+    def metrics(self, strategy: str) -> Mapping[str, int]:
+        return {name: int(count) for name, count in self.state.hashes.get(self.keys.metrics(strategy), {}).items()}
+
+    def settle(
+        self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int, body: str = "{}"
+    ) -> bool:
         self.clock_kind()
         known = self.state.hashes.get(self.keys.training(strategy), {})
         if int(known.get("settled", "0")) >= attempt or attempt > int(known.get("attempt", "0")):
@@ -408,7 +445,7 @@ class MemoryStore:
             "detail": detail,
             "next": str(next_at),
         }
-        self._commit("untrained", f"untrained:{strategy}:{attempt}", now_ms, fields)
+        self._commit("untrained", f"untrained:{strategy}:{attempt}", now_ms, fields, body)
         return True
 
     def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:

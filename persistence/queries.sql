@@ -129,7 +129,7 @@ select seq, id, kind, at_ms, fields::text, body::text
 from penumbra.facts
 where
     namespace = %(namespace)s and seq <= %(seq)s
-    and kind in ('profile', 'retrain', 'training', 'published', 'untrained', 'pointed')
+    and kind in ('profile', 'retrain', 'training', 'published', 'untrained', 'pointed', 'table')
 order by seq, position
 
 -- name: strategies

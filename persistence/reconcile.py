@@ -27,7 +27,7 @@ from phantom.position import NO_DATA_AFTER_MS
 LISTED = 20
 FAST_LINKS = 1_000
 DECISIVE = ("win", "loss")
-LEARNING = frozenset({"profile", "retrain", "training", "published", "untrained", "pointed"})
+LEARNING = frozenset({"profile", "retrain", "training", "published", "untrained", "pointed", "table"})
 RULES: Mapping[str, str] = {
     "R0": "the record and Redis tell one story: neither is ahead of the other",
     "R1": "open positions, their indexes and the limits' counters agree both ways",

@@ -92,6 +92,8 @@ def training_from(entry: Mapping[str, str], completed: str | None) -> Training:
         published_attempt=int(entry.get("published", "0")),
         bundle=entry.get("bundle"),
         previous=entry.get("previous"),
+        table=entry.get("table"),
+        table_count=int(entry.get("table_count", "0")),
     )
 
 

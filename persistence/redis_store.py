@@ -34,6 +34,7 @@ from persistence.store import (
     PublishStatus,
     StateMissing,
     StoredPosition,
+    TableCommand,
     Training,
     VolatilityUpdate,
     micro,
@@ -261,6 +262,7 @@ class RedisStore:
             "trades": self.keys.trades(command.strategy),
             "win_rate": self.keys.win_rate(command.strategy),
             "training": self.keys.training(command.strategy),
+            "metrics": self.keys.metrics(command.strategy),
         }
         args = self._position_args(command.prefix, command.signal_id, command.now_ms) | {
             "strategy": command.strategy,
@@ -276,6 +278,7 @@ class RedisStore:
             "money_micro": command.money_micro,
             "day": day,
             "report": command.report_id,
+            "groups": ",".join(command.groups),
             "trades_kept": TRADES_KEPT,
             "win_rate_window": WIN_RATE_WINDOW,
         }
@@ -317,12 +320,11 @@ class RedisStore:
     def publish(self, command: PublishCommand) -> PublishStatus:
         name = command.strategy
         keys = {
-            "training": self.keys.training(name),
+            **self._thresholds_keys(name),
             "bundles": self.keys.bundles(name),
             "nn_enabled": self.keys.scalar(name, "nn_enabled"),
             "trained": self.keys.scalar(name, "last_train_count"),
             "trained_ts": self.keys.scalar(name, "last_train_ts"),
-            "qcal_thr": self.keys.qcal(name, "thr"),
             "qcal_trained": self.keys.qcal(name, "last_train_count"),
         }
         args: dict[str, str | int] = {
@@ -332,25 +334,72 @@ class RedisStore:
             "count": command.trained_count,
             "next": command.next_at,
             "network": int(command.network),
-            "table": command.table,
+            "tables": command.tables,
             "manifest": command.manifest,
             "now": command.now_ms,
         }
         return PublishStatus(text(self._run("publish", keys, args)))
 
-    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
+    def _thresholds_keys(self, strategy: str) -> dict[str, str]:
+        return {
+            "training": self.keys.training(strategy),
+            "tables": self.keys.tables(strategy),
+            "qcal_thr": self.keys.qcal(strategy, "thr"),
+        }
+
+    def set_table(self, command: TableCommand) -> bool:
+        name = command.strategy
+        keys = self._thresholds_keys(name) | {"qcal_trained": self.keys.qcal(name, "last_train_count")}
+        args: dict[str, str | int] = {
+            "strategy": name,
+            "count": command.count,
+            "address": command.address,
+            "table": command.table,
+            "detail": command.detail,
+            "now": command.now_ms,
+        }
+        return bool(self._run("table", keys, args))
+
+    def table(self, strategy: str, address: str) -> str | None:
+        found = self._ask(lambda: self.client.hget(self.keys.tables(strategy), address))
+        return None if found is None else text(found)
+
+    def refuse(self, strategy: str, address: str, *, code: str, detail: str, now_ms: int) -> bool:
+        args: dict[str, str | int] = {
+            "strategy": strategy,
+            "address": address,
+            "code": code,
+            "detail": detail,
+            "now": now_ms,
+        }
+        return bool(self._run("refuse", {"refusals": self.keys.refusals(strategy)}, args))
+
+    def refusals(self, strategy: str) -> Mapping[str, str]:
+        return self._hash(self.keys.refusals(strategy))
+
+    def attempts(self, strategy: str) -> Mapping[str, str]:
+        return self._hash(self.keys.attempts(strategy))
+
+    def metrics(self, strategy: str) -> Mapping[str, int]:
+        return {name: int(count) for name, count in self._hash(self.keys.metrics(strategy)).items()}
+
+    def settle(
+        self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int, body: str = "{}"
+    ) -> bool:
         args: dict[str, str | int] = {
             "strategy": strategy,
             "attempt": attempt,
             "reason": reason,
             "detail": detail,
             "next": next_at,
+            "body": body,
             "now": now_ms,
         }
-        return bool(self._run("settle", {"training": self.keys.training(strategy)}, args))
+        keys = {"training": self.keys.training(strategy), "attempts": self.keys.attempts(strategy)}
+        return bool(self._run("settle", keys, args))
 
     def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:
-        keys = {"training": self.keys.training(strategy), "bundles": self.keys.bundles(strategy)}
+        keys = self._thresholds_keys(strategy) | {"bundles": self.keys.bundles(strategy)}
         args: dict[str, str | int] = {
             "strategy": strategy,
             "address": address,

@@ -30,6 +30,8 @@ NAMES = (
     "settle",
     "point",
     "survey",
+    "table",
+    "refuse",
 )
 
 

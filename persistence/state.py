@@ -47,6 +47,8 @@ class State:
             "published": self._published,
             "untrained": self._untrained,
             "pointed": self._pointed,
+            "table": self._table,
+            "refused": self._refused,
         }[fact.kind](fact)
         self.hash(self.keys.meta())["seq"] = str(fact.seq)
 
@@ -110,17 +112,47 @@ class State:
         self.strings[self.keys.scalar(name, "nn_enabled")] = it["network"]
         self.strings[self.keys.scalar(name, "last_train_count")] = it["count"]
         self.strings[self.keys.scalar(name, "last_train_ts")] = str(fact.at_ms)
-        self.strings[self.keys.qcal(name, "thr")] = it["table"]
+        self.hash(self.keys.tables(name))[it["address"]] = it["tables"]
+        self._show_thresholds(name)
         self.strings[self.keys.qcal(name, "last_train_count")] = it["count"]
+
+    def _show_thresholds(self, name: str) -> None:
+        """The founding key shows what scores are compared with: the model's own tables, then the heuristic's."""
+        training, tables = self.hash(self.keys.training(name)), self.hash(self.keys.tables(name))
+        shown = (tables.get(training.get(place, ""), "") for place in ("bundle", "table"))
+        self.strings[self.keys.qcal(name, "thr")] = '{"tables":[' + ",".join(filter(None, shown)) + "]}"
+
+    def _table(self, fact: Fact) -> None:
+        it = fact.fields
+        name = it["strategy"]
+        training, tables = self.hash(self.keys.training(name)), self.hash(self.keys.tables(name))
+        last = training.get("table")
+        if last is not None and last != it["address"]:
+            # A decision that has read the pointer just now still finds what it points to.
+            before = training.get("table_before")
+            if before is not None and before != it["address"]:
+                tables.pop(before, None)
+            training["table_before"] = last
+        tables[it["address"]] = fact.body
+        training.update(table=it["address"], table_count=it["count"])
+        self._show_thresholds(name)
+        self.strings[self.keys.qcal(name, "last_train_count")] = it["count"]
+
+    def _refused(self, fact: Fact) -> None:
+        it = fact.fields
+        told = f"{fact.at_ms} {it['detail']}"
+        self.hash(self.keys.refusals(it["strategy"]))[f"{it['address']}|{it['code']}"] = told
 
     def _untrained(self, fact: Fact) -> None:
         training = self.hash(self.keys.training(fact.fields["strategy"]))
         training.update(next=fact.fields["next"], settled=training["attempt"], why=fact.fields["reason"])
+        self.hash(self.keys.attempts(fact.fields["strategy"]))[fact.fields["attempt"]] = fact.body
 
     def _pointed(self, fact: Fact) -> None:
         training = self.hash(self.keys.training(fact.fields["strategy"]))
         training.update(previous=training["bundle"], bundle=fact.fields["address"])
         training["moves"] = fact.fields["move"]
+        self._show_thresholds(fact.fields["strategy"])
 
     def _decision(self, fact: Fact) -> None:
         entry = dict(fact.fields)
@@ -240,6 +272,9 @@ class State:
     def _count(self, strategy: str, it: Mapping[str, str], body: str) -> None:
         _increase(self.strings, self.keys.closed_total(strategy))
         _add(self.hash(self.keys.outcomes(strategy)), it["outcome"], 1)
+        metrics, kind = self.hash(self.keys.metrics(strategy)), f"{it['position_kind']}|{it['outcome']}"
+        _add(metrics, f"{kind}|n", 1)
+        _add(metrics, f"{kind}|r_micro", int(it["r_micro"]))
         if it["learned"] == "1":
             _increase(self.strings, self.keys.completed_trades(strategy))
             trades = self.lists.setdefault(self.keys.trades(strategy), [])
@@ -248,6 +283,10 @@ class State:
             rates = self.lists.setdefault(self.keys.win_rate(strategy), [])
             rates.insert(0, it["win"])
             del rates[WIN_RATE_WINDOW:]
+            for group in filter(None, it["groups"].split(",")):
+                _add(metrics, f"{group}|n", 1)
+                _add(metrics, f"{group}|wins", int(it["win"]))
+                _add(metrics, f"{group}|r_micro", int(it["r_micro"]))
 
     def _corrected(self, fact: Fact) -> None:
         it = fact.fields

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from decision.decide import Action
+from qscore.threshold import TABLE_RECORDS
 from signals.errors import Permanent
 from signals.profile import Kind, Limits
 from signals.reasons import Reason
@@ -196,7 +197,10 @@ class CloseHow(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCommand:
-    """The end of a position. ``result`` is the whole story as JSON; the learner takes it when ``learned``."""
+    """The end of a position. ``result`` is the whole story as JSON; the learner takes it when ``learned``.
+
+    ``groups`` are what its outcome is counted under besides its kind, as ``dimension|group``.
+    """
 
     now_ms: int
     signal_id: str
@@ -213,11 +217,15 @@ class CloseCommand:
     r_micro: int = 0
     money_micro: int = 0
     report_id: str = ""
+    groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Decisive outcomes so far, the boundary that asks for the next attempt, and the bundle in force."""
+    """Decisive outcomes so far, the boundary that asks for the next attempt, and the bundle in force.
+
+    ``table`` is the address of the heuristic's thresholds in force, learned from ``table_count`` outcomes.
+    """
 
     completed: int
     next_at: int
@@ -226,6 +234,18 @@ class Training:
     published_attempt: int
     bundle: str | None
     previous: str | None
+    table: str | None = None
+    table_count: int = 0
+
+    @property
+    def table_due(self) -> bool:
+        """Whether there are enough outcomes for the heuristic's thresholds and none were ever learned."""
+        return self.table is None and self.completed >= TABLE_RECORDS
+
+    @property
+    def owes(self) -> bool:
+        """Whether a trainer has anything to do: told by the state, so that no kill can lose it."""
+        return self.due or self.table_due
 
     @property
     def due(self) -> bool:
@@ -235,7 +255,10 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishCommand:
-    """A trained bundle on its way into force. ``manifest`` is canonical JSON; ``table`` is the threshold table's."""
+    """A trained bundle on its way into force. ``manifest`` is canonical JSON; ``tables`` its threshold tables,
+
+    each as canonical JSON, joined by commas.
+    """
 
     strategy: str
     attempt: int
@@ -243,9 +266,24 @@ class PublishCommand:
     trained_count: int
     next_at: int
     network: bool
-    table: str
+    tables: str
     manifest: str
     now_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableCommand:
+    """The heuristic's thresholds, learned from ``count`` outcomes: canonical JSON under its content address.
+
+    ``detail`` says why the table is empty, if it could not be learned.
+    """
+
+    strategy: str
+    count: int
+    address: str
+    table: str
+    now_ms: int
+    detail: str = ""
 
 
 class PublishStatus(StrEnum):
@@ -295,8 +333,37 @@ class Store(Protocol):
         """Put a bundle in force, unless its attempt is over; it ends every attempt begun so far."""
         ...
 
-    def settle(self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int) -> bool:
-        """Record that an attempt gave no bundle and when to try again; false for one over. It ends all begun so far."""
+    def set_table(self, command: TableCommand) -> bool:
+        """Put the heuristic's thresholds in force; false if as many outcomes have taught a table before."""
+        ...
+
+    def table(self, strategy: str, address: str) -> str | None:
+        """A threshold table's JSON by its address."""
+        ...
+
+    def refuse(self, strategy: str, address: str, *, code: str, detail: str, now_ms: int) -> bool:
+        """Record that a worker will not serve what a pointer names; false if it was recorded before."""
+        ...
+
+    def refusals(self, strategy: str) -> Mapping[str, str]:
+        """When and why something was refused, by ``address|code``."""
+        ...
+
+    def attempts(self, strategy: str) -> Mapping[str, str]:
+        """What attempts without a bundle looked at, as JSON by attempt."""
+        ...
+
+    def metrics(self, strategy: str) -> Mapping[str, int]:
+        """Counters of every close: kind|outcome, and by group n, wins and millionths of R."""
+        ...
+
+    def settle(
+        self, strategy: str, attempt: int, *, reason: str, detail: str, next_at: int, now_ms: int, body: str = "{}"
+    ) -> bool:
+        """Record that an attempt gave no bundle and when to try again; false for one over. It ends all begun so far.
+
+        ``body`` is what it looked at, as canonical JSON.
+        """
         ...
 
     def point(self, strategy: str, address: str, *, expected: str, actor: str, now_ms: int) -> bool:

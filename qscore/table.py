@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qscore.estimate import Estimate, estimate
 from qscore.plain import PlainRow
-from qscore.threshold import OPEN, SEED, Clamp, Threshold, ThresholdSource, static_threshold
+from qscore.threshold import OPEN, SEED, TABLE_RECORDS, Clamp, Threshold, ThresholdSource, static_threshold
 from signals.bucket import Bucket, Session, VolatilityRegime
 from signals.errors import Invalid
 from signals.reasons import Reason
@@ -24,8 +24,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 BUCKET_RECORDS = 20
 """From how many records on a bucket has a threshold of its own."""
-TABLE_RECORDS = 50
-"""From how many records on there is a table at all."""
 HEURISTIC = "heuristic"
 """The source whose scores no model has a part in."""
 ALL = "all"

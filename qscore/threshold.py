@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+TABLE_RECORDS = 50
+"""From how many records on there is a table at all."""
+
 
 class ThresholdSource(StrEnum):
     """Where a threshold came from, in order of priority."""

@@ -25,6 +25,7 @@ from phantom.advance import abandon, advance, overdue
 from phantom.position import NO_DATA_AFTER_MS, Closed, Outcome, Position
 from phantom.record import closed_from, closed_record, position_from, terms_from, track_record
 from phantom.sequence import CandleSequence
+from runtime.counted import groups_of
 from runtime.crowd import CrowdWatch
 from signals.candle import Candle
 from signals.parse import canonical_json
@@ -312,6 +313,7 @@ class Follower:
             learned=closed.outcome.decisive,
             win=closed.outcome.value == "win",
             r_micro=micro(max(-LARGEST_R, min(LARGEST_R, float(result["net_r"])))),
+            groups=groups_of(result),
         )
 
     # --- what time alone brings about

@@ -13,8 +13,7 @@ from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score
 from persistence.store import DecideCommand, DecideReply, DecideStatus, Decision, StateMissing, Store
 from phantom.position import Position, terms_for
 from phantom.record import terms_record, track_record
-from qscore.table import HEURISTIC
-from qscore.threshold import OPEN, SEED, Threshold, static_threshold
+from qscore.threshold import SEED, Threshold, static_threshold
 from runtime.clock import Stopwatch, stopwatch
 from runtime.score import by_model
 from runtime.shelf import Shelf
@@ -176,18 +175,18 @@ class Judge:
         if self._shelf is None:
             return plain, static, None
         served = self._shelf.serve(profile, self.store.training(profile.name))
-        if not served.has_model:
-            return plain, static, None
-        scoring, book = by_model(signal, profile, context, served, plain, self._watch)
-        if book is None:
-            return scoring, static, (plain, static)
         bucket, own = context.bucket, profile.static_threshold
-        alone = book.table(HEURISTIC, 0.0).lookup(bucket, SEED, own)
-        if scoring.source is ScoreSource.HEURISTIC:
+        alone = served.rules.lookup(bucket, SEED, own)
+        if served.rules_fault is not None:
+            # Thresholds were learned and cannot be read: a lower one standing in for them could let a signal through.
+            plain = replace(plain, fault=served.rules_fault)
+        if not served.has_model:
+            return plain, alone, None
+        scoring, table = by_model(signal, profile, context, served, plain, self._watch)
+        if table is None:
             return scoring, alone, (plain, alone)
-        clamp = SEED if profile.clamp is Clamping.SEED else OPEN
-        threshold = book.table(scoring.source.value, profile.blend).lookup(bucket, clamp, own)
-        return scoring, threshold, (plain, alone)
+        clamp = SEED if profile.clamp is Clamping.SEED else table.key.default_clamp
+        return scoring, table.lookup(bucket, clamp, own), (plain, alone)
 
     def _answer(self, asked: str, reply: DecideReply, started: float) -> Answer:
         return answer_from(reply.decision, asked=asked, status=reply.status, latency_ms=self._elapsed_ms(started))

@@ -11,6 +11,7 @@ from typing import Any
 from persistence.store import CloseCommand, CloseHow, CommitStatus, Store, StoredPosition, micro
 from phantom.position import ExitReason, Outcome, Terms, Track
 from phantom.record import terms_from, track_from
+from runtime.counted import groups_of
 from signals.errors import Invalid, Refusal
 from signals.parse import canonical_json, number_field, printable, sha256_hex, text_field, time_field
 from signals.reasons import Reason
@@ -193,6 +194,7 @@ class Reports:
                 r_micro=micro(net_r),
                 money_micro=micro(money),
                 report_id=report.key,
+                groups=groups_of(result),
             )
         )
         if status is CommitStatus.REPLAY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from decision.decide import ScoreSource, Scoring
-from qscore.table import ThresholdBook
+from qscore.table import ThresholdTable
 from runtime.clock import Stopwatch
 from runtime.shelf import Served, Shelved
 from scorer.blend import blend
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 def by_model(
     signal: Signal, profile: Profile, context: Context, served: Served, plain: Scoring, watch: Stopwatch
-) -> tuple[Scoring, ThresholdBook | None]:
-    """The score of the first sound bundle, and the tables it is compared by.
+) -> tuple[Scoring, ThresholdTable | None]:
+    """The score of the first sound bundle, and the table it is compared by; none when the heuristic stands in.
 
     A champion that did not answer leaves its fault in the scoring: what stands in for it may not execute.
     """
@@ -37,9 +37,8 @@ def by_model(
         found = _asked(shelved, vector)
         late_ms = (watch() - started) * 1000.0
         if isinstance(found, Scored) and late_ms <= profile.score_budget_ms:
-            return _blended(found, shelved, profile, plain, fault), shelved.book
+            return _blended(found, shelved, profile, plain, fault), shelved.table
         fault = fault or _why(found, late_ms)
-    book = served.champion.book if served.champion is not None else None
     missing = (*plain.missing, *(name for name in vector.missing if name not in plain.missing))
     return (
         Scoring(
@@ -49,7 +48,7 @@ def by_model(
             missing=missing,
             fault=fault or "no bundle answered",
         ),
-        book,
+        None,
     )
 
 

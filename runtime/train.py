@@ -13,14 +13,16 @@ from typing import Any, Protocol
 
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, fit_candidate
+from learning.patterns import brief_patterns
 from learning.promote import Declined
-from persistence.store import PublishCommand, PublishStatus, Store
-from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook
+from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
+from qscore.table import ScoredRecord, ThresholdBook, ThresholdTable
+from qscore.threshold import TABLE_RECORDS
+from runtime.tables import book_for, heuristic_table, spelled
 from runtime.trained import Trained
-from scorer.blend import blend
 from scorer.bundle import address, pack, unpack
 from scorer.schema import SCHEMAS, Schema
-from signals.errors import Transient
+from signals.errors import Invalid, Transient
 from signals.parse import canonical_json, printable
 from signals.profile import Profile
 
@@ -70,12 +72,17 @@ class Trainer:
         self._shared_fit = fit
 
     def due(self) -> list[str]:
-        """Strategies whose boundary has been reached and not yet been answered."""
-        return [name for name in self.profiles if self.store.training(name).due]
+        """Strategies that are owed something: an attempt at their boundary, or the heuristic's first thresholds."""
+        return [name for name in self.profiles if self.store.training(name).owes]
 
     def answer(self, strategy: str) -> Trained | None:
-        """Train for the boundary that is owed; none when another trainer has answered it meanwhile."""
+        """Give a strategy what it is owed, thresholds first, then its boundary's attempt.
+
+        None when no attempt was owed, or another trainer has answered the boundary meanwhile.
+        """
         training = self.store.training(strategy)
+        if training.table_due:
+            self._owed_table(strategy, training.completed)
         if not training.due:
             return None
         number = self.store.begin_training(strategy, now_ms=self.store.now_ms(), boundary=training.next_at)
@@ -89,24 +96,55 @@ class Trainer:
         profile = self.profiles[strategy]
         count = self.store.training(strategy).completed
         base = Trained(strategy, number, count, profile.next_training_at(count))
+        known: list[Example] = []
         try:
-            found = self._fit(profile)
+            known = self.examples(strategy)
+            # Before the attempt is settled or published: killed between the two, both are done again.
+            self._set_table(strategy, count, heuristic_table(map(_as_decided, known)))
+            found = self._fit(profile, known)
         except Transient:
             raise
         except Exception as error:
             # An attempt that fails is an attempt: without its next boundary the loop would never train again.
             log.exception("training %s failed", strategy)
-            return self._settle(base, FAILED, f"{type(error).__name__}: {error}")
+            return self._settle(base, FAILED, f"{type(error).__name__}: {error}", looked_at(base, known))
         if isinstance(found, Declined):
-            return self._settle(base, found.reason, found.detail)
-        return self._publish(base, profile, found)
+            return self._settle(base, found.reason, found.detail, looked_at(base, known, found))
+        return self._publish(base, profile, found, looked_at(base, known))
 
-    def _fit(self, profile: Profile) -> Candidate | Declined:
+    def _owed_table(self, strategy: str, count: int) -> None:
+        detail = ""
+        try:
+            table = heuristic_table(map(_as_decided, self.examples(strategy)))
+        except Transient:
+            raise
+        except Exception as error:
+            # Recorded as an empty table, or it would be owed again for ever; the next attempt learns it anew.
+            log.exception("thresholds of %s cannot be learned", strategy)
+            table, detail = heuristic_table(()), printable(f"{type(error).__name__}: {error}", DETAIL_LENGTH)
+        self._set_table(strategy, count, table, detail)
+
+    def _set_table(self, strategy: str, count: int, table: ThresholdTable, detail: str = "") -> None:
+        if count < TABLE_RECORDS:
+            return
+        address, text = spelled(table)
+        self.store.set_table(
+            TableCommand(
+                strategy=strategy,
+                count=count,
+                address=address,
+                table=text,
+                detail=detail,
+                now_ms=self.store.now_ms(),
+            )
+        )
+
+    def _fit(self, profile: Profile, known: list[Example]) -> Candidate | Declined:
         schema = SCHEMAS[profile.features]
         rows = profile.max_training_rows
         settings = replace(self._settings, max_rows=rows) if rows > 0 else self._settings
         fit = fit_candidate if self._shared_fit is None else self._shared_fit
-        return fit(self.examples(profile.name), schema, seed=self._seed, settings=settings)
+        return fit(known, schema, seed=self._seed, settings=settings)
 
     def examples(self, strategy: str) -> list[Example]:
         """Every outcome the learner takes, corrections laid over it."""
@@ -116,7 +154,7 @@ class Trainer:
         }
         return examples((json.loads(row) for row in rows), corrections)
 
-    def _settle(self, base: Trained, reason: str, detail: str) -> Trained:
+    def _settle(self, base: Trained, reason: str, detail: str, looked: Mapping[str, object]) -> Trained:
         shown = printable(detail, DETAIL_LENGTH)
         settled = self.store.settle(
             base.strategy,
@@ -125,11 +163,12 @@ class Trainer:
             detail=shown,
             next_at=base.next_at,
             now_ms=self.store.now_ms(),
+            body=canonical_json({**looked, "reason": reason, "detail": shown}),
         )
         return replace(base, reason=reason, detail=shown, fenced=not settled)
 
-    def _publish(self, base: Trained, profile: Profile, candidate: Candidate) -> Trained:
-        book = book_of(candidate, profile.blend)
+    def _publish(self, base: Trained, profile: Profile, candidate: Candidate, looked: Mapping[str, object]) -> Trained:
+        book = book_for(ThresholdBook(), candidate.part_records, candidate.source, profile.blend)
         now_ms = self.store.now_ms()
         data = pack(candidate.parts(thresholds=book.as_json(), created_at_ms=now_ms), self._key)
         # Read back as a worker will: what cannot be served is never published.
@@ -145,8 +184,8 @@ class Trainer:
                 trained_count=base.count,
                 next_at=base.next_at,
                 network=candidate.ensemble.network is not None,
-                table=canonical_json(book.as_json()),
-                manifest=canonical_json(manifest_of(candidate, bundle.source)),
+                tables=",".join(canonical_json(table.as_json()) for table in book.tables),
+                manifest=canonical_json({**looked, **manifest_of(candidate, bundle.source)}),
                 now_ms=now_ms,
             )
         )
@@ -154,16 +193,27 @@ class Trainer:
         return replace(base, address="" if fenced else name, fenced=fenced)
 
 
-def book_of(candidate: Candidate, weight: float) -> ThresholdBook:
-    """The threshold tables of a bundle, learned on its own out-of-fold scores of past records, and the heuristic's."""
-    records = [
-        ScoredRecord(
-            heuristic=past.heuristic_score, ensemble=past.score, won=past.won, net_r=past.net_r, bucket=past.bucket
-        )
-        for past in candidate.records
-    ]
-    book = ThresholdBook().relearn(records, weight, score_source=candidate.source, blend=blend)
-    return book.relearn(records, 0.0, score_source=HEURISTIC, blend=blend)
+def _as_decided(example: Example) -> ScoredRecord:
+    """An outcome with the heuristic's score as it was recorded with the decision."""
+    return ScoredRecord(
+        heuristic=example.heuristic_score, ensemble=None, won=example.won, net_r=example.net_r, bucket=example.bucket
+    )
+
+
+def looked_at(base: Trained, known: list[Example], declined: Declined | None = None) -> dict[str, object]:
+    """What every attempt leaves behind, so that importance and patterns can be read over time."""
+    try:
+        patterns = brief_patterns(known)
+    except Invalid:
+        # A row that cannot be grouped has failed the attempt already; its end must still be recorded.
+        log.exception("patterns of %s cannot be told", base.strategy)
+        patterns = {}
+    return {
+        "attempt": base.attempt,
+        "count": base.count,
+        "importance": None if declined is None or declined.importance is None else dict(declined.importance),
+        "patterns": patterns,
+    }
 
 
 def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
 from scorer.ensemble import Ensemble
+from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "BundleRefused",
     "Golden",
     "NotAsked",
+    "PartRecords",
     "SchemaName",
     "Scored",
     "Unscorable",
@@ -101,7 +103,8 @@ class Golden:
 class BundleParts:
     """What a bundle is made of. Mappings hold JSON values; times in UTC epoch milliseconds.
 
-    ``thresholds`` belongs to the caller and is carried as it is. ``calibrator`` is none while there are too few
+    ``thresholds`` belongs to the caller and is carried as it is; ``records`` are what it was learned from, for another
+    blend to learn its own. ``calibrator`` is none while there are too few
     out-of-fold rows: its scores are then called ``ensemble_raw``.
     """
 
@@ -111,6 +114,7 @@ class BundleParts:
     ensemble: Ensemble
     calibrator: Calibrator | None
     golden: Golden
+    records: PartRecords
     data_hash: str
     first_ms: int
     last_ms: int
@@ -178,7 +182,7 @@ class Bundle:
         calibrator = self.parts.calibrator
         said = raw if calibrator is None else float(calibrator.apply(np.asarray(raw)))
         # Before anything clamps or compares it: max(0, min(1, nan)) is 1.
-        if not (math.isfinite(raw) and math.isfinite(said) and 0.0 <= said <= 1.0):
+        if not (0.0 <= raw <= 1.0 and math.isfinite(said) and 0.0 <= said <= 1.0):
             return Unscorable(f"the heads said {raw}, the calibrator {said}")
         return Scored(round(said * 100.0, SCORE_DIGITS), None if calibrator is None else said, self.source, missing)
 
@@ -221,6 +225,7 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
             "layers": 0 if ensemble.network is None else len(ensemble.network.weights),
         },
         "calibrator": _calibrator_record(parts.calibrator),
+        "records": {"buckets": list(parts.records.buckets)},
         "data_hash": parts.data_hash,
         "first_ms": parts.first_ms,
         "last_ms": parts.last_ms,
@@ -287,6 +292,7 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         "trees.roots": trees.roots,
         "golden.rows": parts.golden.rows,
         "golden.expected": parts.golden.expected,
+        **parts.records.arrays,
     }
     if network is not None:
         arrays |= {"standard.mean": network.standard.mean, "standard.scale": network.standard.scale}
@@ -328,6 +334,7 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
         ensemble=ensemble,
         calibrator=_calibrator(manifest["calibrator"], arrays),
         golden=golden,
+        records=PartRecords.read(manifest["records"], arrays),
         data_hash=str(manifest["data_hash"]),
         first_ms=int(manifest["first_ms"]),
         last_ms=int(manifest["last_ms"]),

@@ -25,7 +25,8 @@ from signals.parse import canonical_json
 AnyArray = npt.NDArray[np.float64] | npt.NDArray[np.int32]
 
 MAGIC: Final = b"PNMBNDL\x00"
-VERSION: Final = 2
+VERSION: Final = 3
+"""3: the bundle carries the parts of the scores its thresholds were learned from."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 MAX_ARRAYS: Final = 64
@@ -43,9 +44,11 @@ _INDEX: Final = "arrays"
 class BundleFault(StrEnum):
     """Why a bundle is refused: stable codes."""
 
+    ABSENT = "BUNDLE_ABSENT"
     CORRUPT = "BUNDLE_CORRUPT"
     VERSION = "BUNDLE_VERSION"
     UNSIGNED = "BUNDLE_UNSIGNED"
+    NO_KEY = "BUNDLE_NO_KEY"
     SIGNATURE = "BUNDLE_SIGNATURE"
     STRATEGY = "BUNDLE_STRATEGY"
     SCHEMA = "BUNDLE_SCHEMA"

@@ -22,7 +22,8 @@ from learning.members import AGREEMENT, Members, fit_members, seed_for
 from learning.promote import Declined
 from qscore.table import ThresholdBook
 from runtime.clock import stopwatch
-from runtime.train import SEED, book_of
+from runtime.tables import book_for
+from runtime.train import SEED
 from scorer.bundle import SCORE_DIGITS, Bundle, Scored, pack, unpack
 from scorer.schema import SCALP, Vector
 from scripts.bench import Row, interleaved, percentile, timed
@@ -90,7 +91,7 @@ def rows(size: int, *, repeats: int, keep: Path | None = None) -> list[Row]:
     candidate = fit_candidate(examples, SCALP, seed=SEED)
     if isinstance(candidate, Declined):
         raise Permanent(f"{size} outcomes: {candidate.reason}: {candidate.detail}")
-    thresholds = book_of(candidate, PROFILE.blend).as_json()
+    thresholds = book_for(ThresholdBook(), candidate.part_records, candidate.source, PROFILE.blend).as_json()
     data = pack(candidate.parts(thresholds=thresholds, created_at_ms=START_MS), KEY)
     retrain_s, after_mb = stopwatch() - started, peak_mb()
     if keep is not None:

@@ -372,14 +372,16 @@ def retrain(strategy: str, namespace: str | None) -> None:
 @namespace_option
 @json_option
 def models(strategy: str, namespace: str | None, as_json: bool) -> None:
-    """List the published bundles of a strategy."""
+    """List the published bundles of a strategy, and what workers refused to serve."""
     from scripts import learning
 
-    rows = learning.models(_wiring(namespace), strategy)
+    wiring = _wiring(namespace)
+    rows = learning.models(wiring, strategy)
     if as_json:
         learning.echo(rows)
     else:
         learning.print_models(rows, learning.console())
+        learning.print_refusals(learning.refusals(wiring, strategy), learning.console())
 
 
 @main.command()

@@ -294,13 +294,20 @@ class _Engine:
         store, name = self.client.store, self.profile.name
         deadline = stopwatch() + TRAINING_S
         before = store.training(name)
-        if not before.due:
+        if not before.owes:
             return
-        while store.training(name).due:
+        while store.training(name).owes:
             if stopwatch() > deadline:
                 raise Transient("the trainer does not keep up")
             pause(0.02)
         after = store.training(name)
+        if after.table != before.table:
+            self.console.print(
+                f"[bold magenta]thresholds[/] of the heuristic learned from {after.table_count} outcomes",
+                highlight=False,
+            )
+        if not before.due:
+            return
         came_to = f"bundle {after.bundle[:12]}" if after.bundle and after.bundle != before.bundle else "no better model"
         self.console.print(
             f"[bold magenta]trained[/] on {before.completed} outcomes: {came_to}, next at {after.next_at}",

@@ -47,11 +47,38 @@ def models(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
     """Published bundles, oldest first, with the ones in force marked."""
     training = wiring.store.training(strategy)
     rows: list[dict[str, Any]] = []
+    refused = refusals(wiring, strategy)
     for address, text in wiring.store.manifests(strategy).items():
         manifest: dict[str, Any] = json.loads(text)
         standing = {training.bundle: "champion", training.previous: "previous"}.get(address, "")
-        rows.append({"bundle": address, "standing": standing, **manifest})
+        why = [f"{row['code']} {row['detail']}".strip() for row in refused if row["address"] == address]
+        rows.append({"bundle": address, "standing": standing, "refused": why, **manifest})
     return sorted(rows, key=lambda row: (row["last_ms"], row["bundle"]))
+
+
+def refusals(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
+    """What workers refused to serve, when first and why, oldest first; ``in_force`` while a pointer still names it."""
+    training = wiring.store.training(strategy)
+    named = {training.bundle, training.previous, training.table}
+    rows = []
+    for place, told in wiring.store.refusals(strategy).items():
+        (address, _, code), (at, _, detail) = place.partition("|"), told.partition(" ")
+        rows.append(
+            {"address": address, "code": code, "at_ms": int(at), "detail": detail, "in_force": address in named}
+        )
+    return sorted(rows, key=lambda row: (row["at_ms"], row["address"], row["code"]))
+
+
+def print_refusals(rows: list[dict[str, Any]], console: Console) -> None:
+    """The refusals as lines, those of what is in force first to meet the eye."""
+    for row in rows:
+        style = "bold red" if row["in_force"] else "dim"
+        console.print(
+            f"refused by a worker: {row['address'][:SHORT]} {row['code']} since {iso_utc(row['at_ms'])[:16]} "
+            f"{row['detail']}" + (" (still in force)" if row["in_force"] else ""),
+            style=style,
+            highlight=False,
+        )
 
 
 def print_models(rows: list[dict[str, Any]], console: Console) -> None:
@@ -145,34 +172,103 @@ def print_thresholds(rows: list[dict[str, Any]], static: float, console: Console
 
 
 def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
-    """Win rate and mean R by situation over all outcomes, and feature importance bundle by bundle."""
-    from learning.patterns import find_patterns  # noqa: PLC0415 - brings scipy, which the other commands do without
+    """Rolling figures, win rate and mean R by situation over all outcomes, and what each attempt looked at."""
+    # They bring scipy, which the other commands do without.
+    from learning.example import examples  # noqa: PLC0415
+    from learning.patterns import find_patterns  # noqa: PLC0415
+    from learning.rolling import rolling  # noqa: PLC0415
 
     rows, laid = wiring.store.trades(strategy)
     read = {row["id"]: row for row in map(json.loads, rows)}
-    read |= {name: json.loads(text) for name, text in laid.items() if text}
-    gone = {name for name, text in laid.items() if not text}
-    found = find_patterns([row for name, row in read.items() if name not in gone])
-    importance = [
-        {"bundle": row["bundle"], "n": row["n"], "importance": row["importance"]} for row in models(wiring, strategy)
+    corrected = {name: json.loads(text) if text else None for name, text in laid.items()}
+    gone = {name for name, row in corrected.items() if row is None}
+    found = find_patterns(
+        [corrected.get(name) or row for name, row in read.items() if name not in gone],
+    )
+    return {
+        "rolling": rolling(examples(read.values(), corrected)).record,
+        "counters": dict(sorted(wiring.store.metrics(strategy).items())),
+        "patterns": found.record,
+        "rows": found.text_rows,
+        "importance": importance(wiring, strategy),
+    }
+
+
+def importance(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
+    """What every attempt at training looked at, oldest first: by its bundle, or the reason why there is none."""
+    rows = [
+        {
+            "attempt": row["attempt"],
+            "n": row["n"],
+            "bundle": row["bundle"],
+            "reason": None,
+            "importance": row["importance"],
+            "patterns": row["patterns"],
+        }
+        for row in models(wiring, strategy)
     ]
-    return {"patterns": found.record, "rows": found.text_rows, "importance": importance}
+    for text in wiring.store.attempts(strategy).values():
+        body: dict[str, Any] = json.loads(text)
+        if "attempt" in body:
+            rows.append(
+                {"bundle": None, "n": body["count"]}
+                | {name: body[name] for name in ("attempt", "reason", "importance", "patterns")}
+            )
+    return sorted(rows, key=lambda row: int(row["attempt"]))
 
 
 def print_patterns(found: dict[str, Any], console: Console) -> None:
-    """The patterns as a table, and the leading features of every bundle."""
+    """Rolling figures and patterns as tables, and the leading features of every attempt."""
     if not found["rows"]:
         console.print("no outcome has been recorded yet")
         return
     from learning.patterns import HEADINGS  # noqa: PLC0415
 
+    _print_rolling(found["rolling"], console)
     table = Table(*HEADINGS, box=SIMPLE_HEAD)
     for row in found["rows"]:
         table.add_row(*map(str, row))
     console.print(table)
-    for bundle in found["importance"]:
-        leading = sorted(bundle["importance"].items(), key=lambda item: -item[1])[:8]
-        console.print(f"{bundle['bundle'][:SHORT]} ({bundle['n']}): " + ", ".join(f"{k} {v:.2f}" for k, v in leading))
+    for attempt in found["importance"]:
+        leading = sorted((attempt["importance"] or {}).items(), key=lambda item: -item[1])[:8]
+        came_to = attempt["bundle"][:SHORT] if attempt["bundle"] else attempt["reason"]
+        said = ", ".join(f"{name} {share:.2f}" for name, share in leading) or "no heads were trained"
+        console.print(f"attempt {attempt['attempt']}, {came_to} ({attempt['n']}): {said}", highlight=False)
+
+
+def _print_rolling(record: dict[str, Any], console: Console) -> None:
+    names = ("rolling", "n", "win rate", "95 %", "mean R", "95 % by days", "95 % iid")
+    table = Table(*names, box=SIMPLE_HEAD, title=f"the last {record['window']} outcomes")
+    rates = {"all": record["whole"], **record["kinds"]}
+    rates |= {f"score {band}": rate for band, rate in record["bands"].items()}
+    for name, rate in rates.items():
+        table.add_row(
+            name,
+            str(rate["n"]),
+            f"{100.0 * rate['win_rate']:.1f} %",
+            f"{100.0 * rate['win_rate_low']:.0f} % … {100.0 * rate['win_rate_high']:.0f} %",
+            _signed(rate["mean_r"]),
+            _between(rate["mean_r_low_days"], rate["mean_r_high_days"]),
+            _between(rate["mean_r_low_iid"], rate["mean_r_high_iid"]),
+        )
+    console.print(table)
+    said = record["forecasts"]
+    if said is None:
+        console.print("no calibrated win probability among them", highlight=False)
+    else:
+        console.print(
+            f"Brier of {said['n']} recorded win probabilities {said['brier']:.4f}, of their base rate "
+            f"{said['base_brier']:.4f}, skill {_figure(said['skill'])}",
+            highlight=False,
+        )
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{_signed(low)} … {_signed(high)}"
 
 
 def echo(data: object) -> None:

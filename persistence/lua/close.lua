@@ -21,6 +21,22 @@ if not countable(redis.call('GET', K.closed_total), redis.call('GET', K.complete
     redis.call('HGET', K.outcomes, A.outcome), redis.call('HGET', K.symbols, A.symbol)) then
   return redis.error_reply('WRONGTYPE a counter holds no whole number')
 end
+-- Rolling figures of every close, also of those that ask for no training.
+local ending = kind .. '|' .. A.outcome
+local counted, steps = { ending .. '|n', ending .. '|r_micro' }, { '1', A.r_micro }
+if A.learned == '1' then
+  for group in string.gmatch(A.groups, '[^,]+') do
+    for name, step in pairs({ n = '1', wins = A.win, r_micro = A.r_micro }) do
+      counted[#counted + 1], steps[#steps + 1] = group .. '|' .. name, step
+    end
+  end
+end
+for _, sum in ipairs(redis.call('HMGET', K.metrics, unpack(counted))) do
+  -- Wider than a day's counter, since these run for ever: an absurd result must not stop every close after it.
+  if sum and not (string.find(sum, '^%-?%d+$') and #sum <= 18) then
+    return redis.error_reply('WRONGTYPE a counter holds no whole number')
+  end
+end
 local next_version = text(int(version) + 1)
 redis.call('HSET', K.pos, 'status', 'closed', 'v', next_version, 'outcome', A.outcome, 'how', A.how,
   'closed_at', A.now, 'result', A.result)
@@ -45,6 +61,9 @@ if kind == 'executed' then
 end
 redis.call('INCR', K.closed_total)
 redis.call('HINCRBY', K.outcomes, A.outcome, 1)
+for i, name in ipairs(counted) do
+  redis.call('HINCRBY', K.metrics, name, steps[i])
+end
 if A.learned == '1' then
   redis.call('INCR', K.completed)
   redis.call('RPUSH', K.trades, A.result)
@@ -55,7 +74,7 @@ end
 emit('closed', 'closed:' .. A.sid, A.result, {
   'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'v', next_version, 'how', A.how, 'outcome', A.outcome,
   'track', A.track, 'learned', A.learned, 'win', A.win, 'r_micro', A.r_micro, 'money_micro', A.money_micro, 'day', A.day,
-  'report', A.report, 'position_kind', kind,
+  'report', A.report, 'position_kind', kind, 'groups', A.groups,
 })
 -- One request per boundary, in the commit that reaches it: no kill and no race can skip or repeat it.
 if A.learned == '1' then

@@ -5,6 +5,7 @@ if (known[1] or '') ~= A.expected or A.address == A.expected or redis.call('HEXI
 end
 local move = text(int(known[2]) + 1)
 redis.call('HSET', K.training, 'previous', known[1], 'bundle', A.address, 'moves', move)
+show_thresholds()
 emit('pointed', 'pointed:' .. A.strategy .. ':' .. move, '{}', {
   'strategy', A.strategy, 'address', A.address, 'expected', A.expected, 'by', A.by, 'move', move,
 })

@@ -17,7 +17,7 @@ end
 local TYPES = {
   meta = 'hash', ctl = 'hash', sig = 'hash', pos = 'hash', pos_phantom = 'hash', pos_scalp_phantom = 'hash',
   symbols = 'hash', day = 'hash', blocked = 'hash', outcomes = 'hash', corrections = 'hash', profile = 'hash', training = 'hash',
-  bundles = 'hash',
+  bundles = 'hash', tables = 'hash', attempts = 'hash', refusals = 'hash', metrics = 'hash',
   ledger = 'zset', executed = 'zset', executes = 'zset', claims = 'zset', unreported = 'zset', due = 'zset',
   follow = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
   bar = 'string', completed = 'string', closed_total = 'string', threshold = 'string', nn_enabled = 'string',
@@ -74,6 +74,19 @@ end
 local function free_limits(member, symbol)
   redis.call('ZREM', K.executed, member)
   redis.call('HINCRBY', K.symbols, symbol, -1)
+end
+
+-- The founding key shows what scores are compared with: the model's own tables, then the heuristic's.
+local function show_thresholds()
+  local shown = {}
+  for _, place in ipairs({ 'bundle', 'table' }) do
+    local address = redis.call('HGET', K.training, place)
+    local tables = address and redis.call('HGET', K.tables, address)
+    if tables and tables ~= '' then
+      shown[#shown + 1] = tables
+    end
+  end
+  redis.call('SET', K.qcal_thr, '{"tables":[' .. table.concat(shown, ',') .. ']}')
 end
 
 local function stop_following(member)

@@ -15,10 +15,11 @@ redis.call('HSET', K.bundles, A.address, A.manifest)
 redis.call('SET', K.nn_enabled, A.network)
 redis.call('SET', K.trained, A.count)
 redis.call('SET', K.trained_ts, A.now)
-redis.call('SET', K.qcal_thr, A.table)
+redis.call('HSET', K.tables, A.address, A.tables)
+show_thresholds()
 redis.call('SET', K.qcal_trained, A.count)
 emit('published', 'published:' .. A.strategy .. ':' .. A.attempt, A.manifest, {
   'strategy', A.strategy, 'attempt', A.attempt, 'address', A.address, 'count', A.count, 'next', A.next,
-  'network', A.network, 'table', A.table,
+  'network', A.network, 'tables', A.tables,
 })
 return 'DONE'

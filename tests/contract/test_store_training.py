@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from persistence.store import PublishCommand, PublishStatus, Store
+from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
 from tests.support.stores import T0 as NOW
 from tests.support.stores import Backend, ending, held, phantom
 
@@ -25,7 +25,7 @@ def publication(attempt: int, address: str, **changes: Any) -> PublishCommand:
         "trained_count": 2,
         "next_at": 4,
         "network": False,
-        "table": '{"t":1}',
+        "tables": f'{{"of":"{address}"}}',
         "manifest": f'{{"address":"{address}"}}',
         "now_ms": NOW,
     }
@@ -36,6 +36,18 @@ def publication(attempt: int, address: str, **changes: Any) -> PublishCommand:
 def learner(store: Store) -> Store:
     store.register("trend", "{}", "70", first_training=2, now_ms=NOW)
     return store
+
+
+def founding(store: Store, name: str) -> str:
+    keys = store.keys  # type: ignore[attr-defined]
+    return str(store.dump()[keys.qcal("trend", name)])
+
+
+def table(count: int, address: str, **changes: Any) -> TableCommand:
+    command: dict[str, Any] = {
+        "strategy": "trend", "count": count, "address": address, "table": f'{{"h":"{address}"}}', "now_ms": NOW,
+    }  # fmt: skip
+    return TableCommand(**{**command, **changes})
 
 
 def requests(backend: Backend) -> list[str]:
@@ -156,3 +168,96 @@ def test_a_bundles_bytes_come_back_whole(learner: Store) -> None:
     learner.put_bundle("abc", data)
     assert learner.bundle("abc") == data
     assert learner.bundle("abd") is None
+
+
+# --- the heuristic's thresholds
+
+
+def test_a_table_is_owed_by_the_state_once_there_are_fifty(learner: Store) -> None:
+    for number in range(49):
+        won(learner, f"p{number}")
+    assert not learner.training("trend").table_due
+    won(learner, "p49")
+    standing = learner.training("trend")
+    assert (standing.table_due, standing.owes, standing.completed) == (True, True, 50)
+    assert learner.set_table(table(50, "x"))
+    assert not learner.training("trend").table_due
+
+
+def test_a_table_comes_once_for_each_count_and_never_goes_back(learner: Store, backend: Backend) -> None:
+    assert learner.set_table(table(50, "x"))
+    after = [fact.id for fact in backend.facts()]
+    assert not learner.set_table(table(50, "x")), "its own replay"
+    assert not learner.set_table(table(50, "y")), "the first of a count stands"
+    assert not learner.set_table(table(49, "y")), "a zombie's"
+    assert [fact.id for fact in backend.facts()] == after
+    assert after[-1] == "table:trend:50"
+    standing = learner.training("trend")
+    assert (standing.table, standing.table_count, standing.bundle) == ("x", 50, None)
+    assert learner.table("trend", "x") == '{"h":"x"}'
+    assert (founding(learner, "thr"), founding(learner, "last_train_count")) == ('{"tables":[{"h":"x"}]}', "50")
+
+
+def test_who_has_just_read_the_pointer_still_finds_the_table(learner: Store) -> None:
+    for count, address in ((50, "x"), (100, "y"), (150, "y"), (200, "z"), (250, "y")):
+        assert learner.set_table(table(count, address))
+    assert [learner.table("trend", address) for address in "xyz"] == [None, '{"h":"y"}', '{"h":"z"}']
+    assert learner.set_table(table(300, "x"))
+    assert [learner.table("trend", address) for address in "xyz"] == ['{"h":"x"}', '{"h":"y"}', None]
+
+
+def test_the_founding_key_shows_what_is_in_force(learner: Store) -> None:
+    learner.publish(publication(learner.begin_training("trend", now_ms=NOW), "m1"))
+    assert founding(learner, "thr") == '{"tables":[{"of":"m1"}]}'
+    learner.set_table(table(50, "x"))
+    assert founding(learner, "thr") == '{"tables":[{"of":"m1"},{"h":"x"}]}'
+    learner.publish(publication(learner.begin_training("trend", now_ms=NOW), "m2", trained_count=51))
+    assert founding(learner, "thr") == '{"tables":[{"of":"m2"},{"h":"x"}]}'
+    assert founding(learner, "last_train_count") == "51"
+    # After a roll-back the tables are those of the bundle that serves, not of the last one trained.
+    assert learner.point("trend", "m1", expected="m2", actor="me", now_ms=NOW)
+    assert founding(learner, "thr") == '{"tables":[{"of":"m1"},{"h":"x"}]}'
+
+
+# --- what people look at
+
+
+def test_a_refusal_is_recorded_once_for_each_reason(learner: Store, backend: Backend) -> None:
+    for code in ("BUNDLE_CORRUPT", "BUNDLE_CORRUPT", "BUNDLE_SIGNATURE"):
+        learner.refuse("trend", "m1", code=code, detail="truncated", now_ms=NOW)
+    assert learner.refusals("trend") == {
+        "m1|BUNDLE_CORRUPT": f"{NOW} truncated",
+        "m1|BUNDLE_SIGNATURE": f"{NOW} truncated",
+    }
+    assert [fact.id for fact in backend.facts() if fact.kind == "refused"] == [
+        "refused:trend:m1:BUNDLE_CORRUPT",
+        "refused:trend:m1:BUNDLE_SIGNATURE",
+    ]
+
+
+def test_a_declined_attempt_leaves_what_it_looked_at(learner: Store, backend: Backend) -> None:
+    number = learner.begin_training("trend", now_ms=NOW)
+    learner.settle("trend", number, reason="LEARN_AUC", detail="0.41", next_at=9, now_ms=NOW, body='{"n":7}')
+    assert learner.attempts("trend") == {str(number): '{"n":7}'}
+    assert [fact.body for fact in backend.facts() if fact.kind == "untrained"] == ['{"n":7}']
+
+
+def test_every_close_counts_whether_or_not_it_asks_for_training(learner: Store) -> None:
+    groups = ("hour|09", "session|us", "volatility|low")
+    closes: dict[str, dict[str, Any]] = {
+        "a": {"outcome": "win", "win": True, "r_micro": 2_000_000},
+        "b": {"groups": ("hour|10", "session|us")},
+        "c": {"outcome": "timeout", "learned": False, "r_micro": -250_000},
+    }
+    for name, changes in closes.items():
+        learner.decide(phantom(name))
+        learner.close(ending(held(learner, name), **{"groups": groups, **changes}))
+    assert learner.metrics("trend") == {
+        "phantom|win|n": 1, "phantom|win|r_micro": 2_000_000,
+        "phantom|loss|n": 1, "phantom|loss|r_micro": -1_000_000,
+        "phantom|timeout|n": 1, "phantom|timeout|r_micro": -250_000,
+        "hour|09|n": 1, "hour|09|wins": 1, "hour|09|r_micro": 2_000_000,
+        "hour|10|n": 1, "hour|10|wins": 0, "hour|10|r_micro": -1_000_000,
+        "session|us|n": 2, "session|us|wins": 1, "session|us|r_micro": 1_000_000,
+        "volatility|low|n": 1, "volatility|low|wins": 1, "volatility|low|r_micro": 2_000_000,
+    }  # fmt: skip

@@ -16,6 +16,7 @@ from persistence.connection import text
 from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, CloseHow, Mode, Store
 from signals.errors import Permanent
+from tests.contract.test_store_training import publication, table
 from tests.support.stores import (
     HOUR,
     SECOND,
@@ -38,6 +39,11 @@ def prepared(client: redis.Redis) -> RedisStore:
     store = created(on_redis(client, "t"))
     assert isinstance(store, RedisStore)
     store.register("trend", "{}", "70", now_ms=NOW)
+    for address in ("m1", "m2"):
+        store.publish(publication(store.begin_training("trend", now_ms=NOW), address))
+    store.set_table(table(50, "x"))
+    store.refuse("trend", "m1", code="X", detail="", now_ms=NOW)
+    store.begin_training("trend", now_ms=NOW)
     claimed(store, "claimed")
     store.decide(signal("executed"))
     store.decide(phantom("watched"))
@@ -62,6 +68,12 @@ COMMANDS: Mapping[str, Callable[[Store], object]] = {
     "fill": lambda store: store.fill("claimed", "phantom", "1", "{}", now_ms=NOW),
     "correct": lambda store: store.correct(held(store, "reported"), "r1", "{}", learned=True, now_ms=NOW),
     "control": lambda store: store.set_mode(Mode.HALT, actor="me", reason="", now_ms=NOW),
+    "begin": lambda store: store.begin_training("trend", now_ms=NOW),
+    "publish": lambda store: store.publish(publication(3, "m3")),
+    "settle": lambda store: store.settle("trend", 3, reason="X", detail="", next_at=9, now_ms=NOW),
+    "point": lambda store: store.point("trend", "m1", expected="m2", actor="me", now_ms=NOW),
+    "table": lambda store: store.set_table(table(51, "y")),
+    "refuse bundle": lambda store: store.refuse("trend", "m1", code="Y", detail="", now_ms=NOW),
     "create": lambda store: store.create(ClockKind.DATA, now_ms=NOW),
 }
 
@@ -142,3 +154,21 @@ def test_a_counter_that_holds_no_number_stops_a_close_before_its_first_write(pla
                 store.close(ending(held(store, "watched")))
             assert snapshot(client) == before
             client.set(key, kept or b"0")
+        # A loss counted before under the same kind and group.
+        for name in ("phantom|loss|n", "session|us|r_micro"):
+            kept = client.hget(store.keys.metrics("trend"), name)
+            client.hset(store.keys.metrics("trend"), name, planted)
+            before = snapshot(client)
+            with pytest.raises(Permanent):
+                store.close(ending(held(store, "watched")))
+            assert snapshot(client) == before
+            client.hset(store.keys.metrics("trend"), name, kept or b"0")
+
+
+def test_an_absurd_result_does_not_stop_the_closes_after_it() -> None:
+    with fakeredis.FakeStrictRedis(server=fakeredis.FakeServer()) as client:
+        store = prepared(client)
+        store.close(ending(held(store, "watched"), r_micro=-1_000_000_000_000_000))
+        store.decide(phantom("next"))
+        store.close(ending(held(store, "next")))
+        assert store.metrics("trend")["session|us|r_micro"] < -1_000_000_000_000_000

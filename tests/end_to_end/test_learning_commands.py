@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from learning.fit import fit_candidate
+from learning.promote import Decline, Declined
 from persistence.outbox import Relay
 from persistence.redis_store import RedisStore
 from runtime.embedded import EmbeddedServers
@@ -81,6 +84,82 @@ def test_patterns_say_what_was_seen(world: World) -> None:
     assert found["patterns"]
     assert found["importance"] == []
     assert "session" in penumbra("patterns", "scalp").output
+    rolling = found["rolling"]
+    assert (rolling["window"], rolling["whole"]["n"]) == (200, 60)
+    assert rolling["whole"]["win_rate_low"] < rolling["whole"]["win_rate"] < rolling["whole"]["win_rate_high"]
+    # No model has spoken, so there is no probability to judge.
+    assert rolling["forecasts"] is None
+    assert (
+        sum(count for name, count in found["counters"].items() if name.startswith("session|") and name.endswith("|n"))
+        == 60
+    )
+    page = penumbra("patterns", "scalp").output
+    assert "the last 200 outcomes" in page
+    assert "no calibrated win probability" in page
+
+
+def test_importance_and_patterns_are_kept_with_every_attempt(world: World) -> None:
+    world.live(120)
+    first = json.loads(penumbra("retrain", "scalp").output)
+    world.live(30)
+    # As fitted and measured, then declined: what its fold heads looked at is kept all the same.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "runtime.train.fit_candidate",
+            partial(fit_candidate, rule=lambda metrics: Declined(Decline.AUC, "told so", metrics)),
+        )
+        second = json.loads(penumbra("retrain", "scalp").output)
+    third = json.loads(penumbra("retrain", "scalp").output)
+    assert (first["reason"], second["reason"], third["reason"]) == (None, "LEARN_AUC", None)
+
+    history = json.loads(penumbra("patterns", "scalp", "--json").output)["importance"]
+    assert [(row["attempt"], row["bundle"], row["reason"]) for row in history] == [
+        (1, first["bundle"], None),
+        (2, None, "LEARN_AUC"),
+        (3, third["bundle"], None),
+    ]
+    for row in history:
+        assert sum(row["importance"].values()) == pytest.approx(1.0)
+        assert row["importance"]["impulse_ratio"] == max(row["importance"].values())
+    assert history[0]["importance"] != history[2]["importance"]
+    counts = [sum(n for name, (n, _, _) in row["patterns"].items() if name.startswith("hour|")) for row in history]
+    assert counts == [120, 150, 150]
+    page = penumbra("patterns", "scalp").output
+    assert "LEARN_AUC" in page
+    assert first["bundle"][:12] in page
+    assert "Brier of" in page
+
+
+def test_thresholds_without_a_bundle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Declined(Decline.AUC, "AUC 0.41", importance={"impulse_ratio": 1.0})
+    monkeypatch.setattr("runtime.train.fit_candidate", lambda *_, **__: said)
+    world.live(60)
+    assert json.loads(penumbra("retrain", "scalp").output)["reason"] == "LEARN_AUC"
+    rows = json.loads(penumbra("thresholds", "scalp", "--json").output)
+    (everything,) = (row for row in rows if row["bucket"] == "all")
+    assert (everything["scores"], everything["n"], everything["clamp"]) == ("heuristic", 60, "60–95")
+    assert everything["wins"] + everything["losses"] == 60
+    # Wins of 2 R and losses of 1 R break even at a third.
+    assert (everything["W"], everything["L"], everything["p_min"]) == (2.0, 1.0, pytest.approx(1 / 3))
+    assert 60.0 <= everything["threshold"] <= 95.0
+    page = penumbra("thresholds", "scalp").output
+    assert "heuristic" in page
+    assert "60–95" in page
+    history = json.loads(penumbra("patterns", "scalp", "--json").output)["importance"]
+    assert history[0]["importance"] == {"impulse_ratio": 1.0}
+
+
+def test_a_refused_bundle_is_shown(world: World, redis_client: redis.Redis) -> None:
+    world.live(120)
+    address = json.loads(penumbra("retrain", "scalp").output)["bundle"]
+    assert "refused" not in penumbra("models", "scalp").output
+    redis_client.set(world.store.keys.bundle_bytes(address), b"PNMBNDL")  # type: ignore[attr-defined]
+    assert world.ask(0.9)["action"] == "phantom"
+    page = penumbra("models", "scalp").output
+    assert "BUNDLE_CORRUPT" in page
+    assert "still in force" in page
+    (row,) = json.loads(penumbra("models", "scalp", "--json").output)
+    assert row["refused"] == ["BUNDLE_CORRUPT 7 bytes"]
 
 
 def test_a_rebuild_brings_the_bundle_back(world: World) -> None:

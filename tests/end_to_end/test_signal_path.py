@@ -127,7 +127,7 @@ def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
             processes.start(name, [name])
         # The first worker is ours to kill, so nobody may complain that it ended.
         with Processes(tmp_path / "doomed", {}) as doomed:
-            pid = doomed.start("worker", ["worker"])
+            pid = doomed.start("worker", ["worker", "--alone"])
             engine.candle("BTCUSDT", "5m", candle(0))
             jobs = [queue.enqueue("worker.jobs.process_signal", payload(f"s{n}", good=n % 3 > 0)) for n in range(MANY)]
             until(lambda: sum(answered(job) is not None for job in jobs[:20]) >= 5, "first answers")

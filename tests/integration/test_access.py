@@ -18,7 +18,7 @@ from persistence.keys import Keys
 from persistence.outbox import Relay
 from persistence.record import Record
 from persistence.redis_store import RedisStore
-from persistence.store import ClockKind, Mode, PublishCommand, PublishStatus
+from persistence.store import ClockKind, Mode, PublishCommand, PublishStatus, TableCommand
 from persistence.views import view
 from runtime.follow import Follower
 from runtime.service import Service
@@ -140,10 +140,14 @@ def test_a_trainer_reads_outcomes_and_publishes(house: Guarded) -> None:
     assert store.trades("trend") == ([], {})
     first = store.begin_training("trend", now_ms=store.now_ms())
     assert store.settle("trend", first, reason="LEARN_CLASSES", detail="none", next_at=30, now_ms=store.now_ms())
+    for count in (50, 100, 150):
+        table = TableCommand(strategy="trend", count=count, address=f"t{count}", table="{}", now_ms=store.now_ms())
+        assert store.set_table(table)
+    assert (store.table("trend", "t50"), store.table("trend", "t150")) == (None, "{}")
     second = store.begin_training("trend", now_ms=store.now_ms())
     store.put_bundle("a" * 64, b"bytes")
     command = PublishCommand(
-        strategy="trend", attempt=second, address="a" * 64, trained_count=30, next_at=80, network=False, table="{}",
+        strategy="trend", attempt=second, address="a" * 64, trained_count=30, next_at=80, network=False, tables="{}",
         manifest="{}", now_ms=store.now_ms(),
     )  # fmt: skip
     assert store.publish(command) is not PublishStatus.FENCED

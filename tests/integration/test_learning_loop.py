@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from persistence.memory_store import MemoryStore
 from persistence.redis_store import RedisStore
 from persistence.store import Mode, Store
 from runtime.judge import Judge
+from runtime.service import Service
 from runtime.shelf import Shelf
+from scorer.bundle import BundleRefused, SchemaName, Scored, pack, unpack
+from scorer.ensemble import Ensemble
+from scorer.schema import SCALP
+from signals.candle import Candle
 from signals.profile import Clamping
 from signals.reasons import Reason
 from tests.support.loop import KEY, PROFILE, PROFILES, START_MS, STEP_MS, World
+from worker.queue import GateWorker
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -69,24 +81,39 @@ def test_the_seed_clamp_and_the_blend_are_settings(learned: World) -> None:
         learned.store, {"scalp": replace(PROFILE, blend=0.3)}, watch=lambda: 0.0, shelf=Shelf(learned.store, KEY)
     )
     blended = learned.ask(0.9)
-    # Another blend has no table in this bundle: its score must not meet a table made for other numbers.
-    assert (blended["threshold_source"], blended["threshold"]) == ("static", 70.0)
+    # Another blend has no table in this bundle and learns its own from the recorded parts.
+    assert blended["threshold_source"] in ("qscore", "ev")
 
 
 def spoilt(store: Store, address: str, data: bytes) -> None:
     store.put_bundle(address, data)
 
 
+def other(data: bytes, **changes: Any) -> bytes:
+    """What another trainer with our key would have written."""
+    whole = unpack(data, KEY, strategy="scalp", schema_hash=SCALP.hash)
+    return pack(replace(whole.parts, **changes), KEY)
+
+
+def foreign_schema(data: bytes) -> bytes:
+    return other(data, schema=SchemaName.of(replace(SCALP, version=2)))
+
+
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "code"),
     [
-        pytest.param(lambda data: b"", id="gone"),
-        pytest.param(lambda data: data[:-40], id="truncated"),
-        pytest.param(lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:], id="flipped"),
-        pytest.param(lambda data: b"\x80\x04cos\nsystem\n", id="pickle"),
+        pytest.param(lambda data: b"", "BUNDLE_CORRUPT", id="gone"),
+        pytest.param(lambda data: data[:-40], "BUNDLE_CORRUPT", id="truncated"),
+        pytest.param(lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:], "BUNDLE_SIGNATURE", id="flipped"),
+        pytest.param(lambda data: b"\x80\x04cos\nsystem\n", "BUNDLE_CORRUPT", id="pickle"),
+        pytest.param(lambda data: data[:-32], "BUNDLE_UNSIGNED", id="unsigned"),
+        pytest.param(lambda data: data[:8] + b"\x01" + data[9:], "BUNDLE_VERSION", id="an earlier version"),
+        pytest.param(lambda data: other(data, strategy="trend"), "BUNDLE_STRATEGY", id="a foreign strategy"),
+        pytest.param(foreign_schema, "BUNDLE_SCHEMA", id="a foreign schema"),
+        pytest.param(lambda data: other(data, created_at_ms=7), "BUNDLE_CORRUPT", id="another address"),
     ],
 )
-def test_a_spoilt_bundle_never_executes(learned: World, spoil: Callable[[bytes], bytes]) -> None:
+def test_a_spoilt_bundle_never_executes(learned: World, spoil: Callable[[bytes], bytes], code: str) -> None:
     address = learned.store.training("scalp").bundle
     assert address is not None
     data = learned.store.bundle(address)
@@ -99,11 +126,114 @@ def test_a_spoilt_bundle_never_executes(learned: World, spoil: Callable[[bytes],
     assert Reason.MODEL_DEGRADED.value in answer["reasons"]  # type: ignore[operator]
     assert (answer["score_source"], answer["bundle"]) == ("heuristic", None)
     learned.candle(won=True)
+    # The alarm is in the state and in the record, once, and not in a log alone.
+    learned.ask(0.9)
+    learned.candle(won=True)
+    (told,) = learned.store.refusals("scalp").items()
+    assert told[0] == f"{address}|{code}"
     # Who verified it before goes on with what it has in memory.
     assert learned.store.training("scalp").bundle == address
     if spoil(data):
         learned.judge = kept
         assert learned.ask(0.9)["bundle"] in (address, None)
+
+
+def test_behind_a_spoilt_champion_the_previous_bundle_scores_and_may_not_execute(learned: World) -> None:
+    first = learned.store.training("scalp").bundle
+    learned.live(20)
+    second = learned.trainer.attempt("scalp").address
+    spoilt(learned.store, second, b"PNMBNDL")
+    learned.judge = Judge(learned.store, PROFILES, watch=lambda: 0.0, shelf=Shelf(learned.store, KEY))
+    answer = learned.ask(0.9)
+    assert (answer["bundle"], answer["action"]) == (first, "phantom")
+    assert Reason.MODEL_DEGRADED.value in answer["reasons"]  # type: ignore[operator]
+    assert list(learned.store.refusals("scalp")) == [f"{second}|BUNDLE_CORRUPT"]
+
+
+def _raises(*_: object) -> None:
+    raise MemoryError("too many trees")
+
+
+@pytest.mark.parametrize(
+    "probability",
+    [
+        pytest.param(lambda *_: math.nan, id="NaN"),
+        pytest.param(lambda *_: math.inf, id="infinite"),
+        pytest.param(lambda *_: 1.5, id="above one"),
+        pytest.param(_raises, id="raises"),
+    ],
+)
+def test_a_scorer_that_fails_never_executes(
+    learned: World, probability: Callable[..., float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ensemble, "win_probability", probability)
+    good = {"impulse_ratio": 1.2, "vwap_dist_atr": 0.2, "bb_width_rank": 0.9, "volume_ratio": 1.5}
+    answer = learned.ask(1.2, features=learned.features(1.2) | good)
+    # 85 would pass any threshold of the heuristic that is left at 60–85; it stands in, and may not execute.
+    assert (answer["action"], answer["score"], answer["score_source"]) == ("phantom", 85, "heuristic")
+    assert Reason.MODEL_DEGRADED.value in answer["reasons"]  # type: ignore[operator]
+
+
+def test_a_scorer_that_hangs_is_ended_from_outside_and_nothing_executes(
+    redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(RedisStore(redis_client, namespace))
+    world.live(140)
+    assert world.trainer.attempt("scalp").address
+
+    def hangs(*_: object) -> float:
+        end = time.monotonic() + 20.0
+        while time.monotonic() < end:
+            # Whatever an ordinary handler would swallow.
+            with suppress(Exception):
+                time.sleep(0.02)
+        return 0.99
+
+    monkeypatch.setattr(Ensemble, "win_probability", hangs)
+    service = Service(world.store, PROFILES, shelf=Shelf(world.store, KEY))
+    queue = f"{namespace}-signals"
+    worker = GateWorker(queue, connection=redis_client, service=service, job_timeout_s=1)
+    ts = START_MS + world.index * STEP_MS
+    world.store.advance_clock(ts)
+    payload = {
+        "id": "hung", "strategy": "scalp", "symbol": "BTCUSDT", "side": "long",
+        "entry": 100.0, "tp": 102.0, "sl": 99.0, "ts": ts, "features": world.features(1.2),
+    }  # fmt: skip
+    job = Queue(queue, connection=redis_client, serializer=JSONSerializer).enqueue(
+        "worker.jobs.process_signal", payload
+    )
+    worker.work(burst=True)
+    assert job.get_status() == "failed"
+    assert "JobTimedOut" in str(job.latest_result().exc_string)  # type: ignore[union-attr]
+    assert world.store.decision("hung") is None
+    assert world.store.position("hung") is None
+
+
+def test_features_under_other_names_or_in_another_order_are_refused_not_scored(learned: World) -> None:
+    address = learned.store.training("scalp").bundle
+    data = learned.store.bundle(address or "") or b""
+    swapped = replace(SCALP, features=(SCALP.features[1], SCALP.features[0], *SCALP.features[2:]))
+    renamed = replace(SCALP, features=(replace(SCALP.features[0], name="atr_percent"), *SCALP.features[1:]))
+    bundle = unpack(data, KEY, strategy="scalp", schema_hash=SCALP.hash)
+    numbers: dict[str, float | str | None] = {
+        **learned.features(0.9),
+        "session": "us",
+        "volatility_regime": "normal",
+        "symbol_cluster": "BTCUSDT",
+        "atr_pct": 0.1,
+    }
+    impulse = next(place for place, feature in enumerate(SCALP.features) if feature.name == "impulse_ratio")
+    moved = list(SCALP.features)
+    moved[0], moved[impulse] = moved[impulse], moved[0]
+    reordered = replace(SCALP, features=tuple(moved))
+    for schema in (swapped, renamed, reordered):
+        with pytest.raises(BundleRefused, match="BUNDLE_SCHEMA"):
+            unpack(data, KEY, strategy="scalp", schema_hash=schema.hash)
+    # Without that check it would have answered, and answered something else.
+    right, wrong = bundle.score(SCALP.vector(numbers)), bundle.score(reordered.vector(numbers))
+    assert isinstance(right, Scored)
+    assert isinstance(wrong, Scored)
+    assert abs(right.score - wrong.score) > 5.0
 
 
 def test_a_foreign_key_is_refused(learned: World) -> None:
@@ -174,6 +304,23 @@ def test_a_failing_fit_keeps_the_incumbent_and_sets_the_next_boundary(
     standing = learned.store.training("scalp")
     assert (standing.bundle, standing.next_at) == (incumbent, failed.count + 50)
     assert not standing.due
+
+
+def test_timeouts_alone_teach_nothing_and_are_counted(world: World) -> None:
+    for _ in range(3):
+        world.ask(0.9)
+        world.index += 1
+    for _ in range(300):
+        ts = START_MS + world.index * STEP_MS
+        world.follower.candle("BTCUSDT", "5m", Candle(ts, 100.0, 100.5, 99.5, 100.0, 1.0))
+        world.index += 1
+    assert world.store.metrics("scalp")["phantom|timeout|n"] == 3
+    standing = world.store.training("scalp")
+    assert (standing.completed, standing.owes, world.trainer.due()) == (0, False, [])
+    # Asked for by hand, it says so and goes on with what it has.
+    declined = world.trainer.attempt("scalp")
+    assert (declined.reason, declined.count) == ("LEARN_SINGLE_CLASS", 0)
+    assert world.store.training("scalp").table is None
 
 
 def test_one_class_is_declined_and_counted(world: World) -> None:

@@ -28,9 +28,11 @@ from persistence.store import (
     DecideCommand,
     Fact,
     Mode,
+    PublishCommand,
     StateMissing,
     Store,
     StoredPosition,
+    TableCommand,
 )
 from signals.profile import Limits
 from signals.reasons import Reason
@@ -73,12 +75,16 @@ class Story:
         self.done: Counter[str] = Counter()
 
     def play(self, steps: int) -> None:
+        for name in ("trend", "scalp"):
+            # Boundaries within reach, so that a story asks for training.
+            self.store.register(name, "{}", "70", first_training=2, now_ms=self.now_ms)
         acts = (
             [self.decide] * 6
             + [self.touch] * 4
             + [self.claim] * 3
             + [self.close] * 4
             + [self.lapse, self.fill, self.fill, self.correct, self.correct, self.mode, self.register]
+            + [self.learn, self.learn]
         )
         for _ in range(steps):
             # Now and then days pass, so that something is old enough to be forgotten.
@@ -197,6 +203,41 @@ class Story:
         status = self.store.correct(position, f"c{self.now_ms}", body, learned=learned, now_ms=self.now_ms)
         return status is CommitStatus.DONE
 
+    def learn(self) -> bool:
+        name, address = self.chance.choice(["trend", "scalp"]), self.chance.choice("abc")
+        known, now_ms = self.store.training(name), self.now_ms
+        act = self.chance.randrange(5)
+        if act == 0:
+            count = known.table_count + self.chance.randrange(2)
+            command = TableCommand(
+                strategy=name, count=count, address=f"t{address}", table='{"z": 1.50,  "a":2}', now_ms=now_ms
+            )
+            return self.store.set_table(command)
+        if act == 1:
+            return self.store.refuse(name, address, code=f"X{self.now_ms}", detail="why", now_ms=now_ms)
+        if act == 2:
+            return self.store.point(name, address, expected=known.bundle or "", actor="op", now_ms=now_ms)
+        number = self.store.begin_training(name, now_ms=now_ms)
+        following = known.completed + 3
+        if act == 3:
+            return self.store.settle(
+                name, number, reason="LEARN_AUC", detail="", next_at=following, now_ms=now_ms, body='{"n":1}'
+            )
+        self.store.publish(
+            PublishCommand(
+                strategy=name,
+                attempt=number,
+                address=address,
+                trained_count=known.completed,
+                next_at=following,
+                network=False,
+                tables=f'{{"of":"{address}"}}',
+                manifest="{}",
+                now_ms=now_ms,
+            )
+        )
+        return True
+
     def mode(self) -> bool:
         wanted = self.chance.choice([Mode.ON, Mode.ON, Mode.ML_OFF])
         self.store.set_mode(wanted, actor="op", reason="told", now_ms=self.now_ms)
@@ -234,7 +275,7 @@ def relayed(client: redis.Redis, keys: Keys, record: Record) -> None:
 
 EVERY_KIND = {
     *("created", "control", "profile", "decision", "opened", "alias", "conflict", "claimed", "unclaimed", "touched"),
-    *("fill", "closed", "corrected"),
+    *("fill", "closed", "corrected", "retrain", "training", "published", "untrained", "pointed", "table", "refused"),
 }
 
 
@@ -243,7 +284,7 @@ def test_a_wiped_redis_comes_back_key_by_key(
     redis_client: redis.Redis, store: RedisStore, keys: Keys, record: Record, closed_body: Callable[..., str], seed: int
 ) -> None:
     story = Story(store, seed, closed_body)
-    story.play(600)
+    story.play(800)
     halted(store, story.now_ms)
     relayed(redis_client, keys, record)
     while store.prune(story.now_ms) > 0:

@@ -80,7 +80,7 @@ def test_the_stories_are_worth_telling() -> None:
     for verb, statuses in expected.items():
         assert met[verb] - {None} == {CommitStatus(status) for status in statuses.split()}, verb
     assert met["publish"] == set(PublishStatus)
-    assert met["settle"] == met["point"] == {True, False}
+    assert met["settle"] == met["point"] == met["table"] == met["refuse"] == {True, False}
     assert {0} < met["prune"]
 
 

@@ -97,7 +97,7 @@ class House:
                 trained_count=3,
                 next_at=53,
                 network=False,
-                table="{}",
+                tables="{}",
                 manifest="{}",
                 now_ms=now_ms,
             )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from learning.example import Example
 from learning.fit import Candidate, fit_candidate
 from learning.metrics import Metrics
 from learning.promote import Declined, promote
@@ -106,14 +107,13 @@ class StagedTrainer(Trainer):
 
     stages: Stages
 
-    def _fit(self, profile: Profile) -> Candidate | Declined:
+    def _fit(self, profile: Profile, known: list[Example]) -> Candidate | Declined:
         def judged(metrics: Metrics) -> Declined | None:
             # Called when the heads of the folds are there and the final ones are not.
             self.stages.reach("fitting")
             return promote(metrics)
 
-        examples, schema = self.examples(profile.name), SCHEMAS[profile.features]
-        return fit_candidate(examples, schema, seed=SEED, settings=self._settings, rule=judged)
+        return fit_candidate(known, SCHEMAS[profile.features], seed=SEED, settings=self._settings, rule=judged)
 
 
 def main(orders: Orders, stop: Callable[[], bool]) -> None:

@@ -150,6 +150,7 @@ def ending(position: StoredPosition, **changes: Any) -> CloseCommand:
         win=False,
         r_micro=-1_000_000,
         money_micro=-50_000_000,
+        groups=("hour|09", "session|us", "volatility|low"),
     )
     return replace(command, **changes)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from decision.decide import Action
-from persistence.store import ClockKind, CloseHow, Mode, PublishCommand, Store, StoredPosition
+from persistence.store import ClockKind, CloseHow, Mode, PublishCommand, Store, StoredPosition, TableCommand
 from signals.profile import Limits
 from signals.reasons import Reason
 from tests.support.stores import BELOW, DAY, HOUR, MINUTE, SECOND, T0, UNLIMITED, ending, signal
@@ -66,8 +66,10 @@ class Author:
             "prune": (3, self._prune),
             "train": (5, self._train),
             "publish": (7, self._publish),
-            "settle": (2, self._settle),
+            "settle": (5, self._settle),
             "point": (6, self._point),
+            "table": (5, self._table),
+            "refuse": (2, self._refuse),
         }
         verb = self._pick([name for name, (weight, _) in verbs.items() for _ in range(weight)])
         waits = 31 * DAY if verb == "prune" and self._chance(0.4) else self._pick(WAITS)
@@ -109,7 +111,16 @@ class Author:
 
     def _claim(self) -> Run:
         name, engine = self._known(), self._pick(["e1", "e1", "e1", "e2"])
-        return lambda store, now: store.claim(name, engine, now_ms=now)
+        if not self._chance(0.1):
+            return lambda store, now: store.claim(name, engine, now_ms=now)
+
+        def halted_meanwhile(store: Store, now: int) -> object:
+            store.set_mode(Mode.HALT, actor="me", reason="meanwhile", now_ms=now)
+            reply = store.claim(name, engine, now_ms=now)
+            store.set_mode(Mode.ON, actor="me", reason="again", now_ms=now)
+            return reply
+
+        return halted_meanwhile
 
     def _lapse(self) -> Run:
         name = self._known()
@@ -124,7 +135,7 @@ class Author:
             if position is None:
                 return None
             seen = replace(position, version=position.version - behind)
-            return command(store, replace(seen, signal_id="nobody") if gone else seen, now)
+            return command(store, replace(seen, signal_id="never") if gone else seen, now)
 
         return run
 
@@ -188,13 +199,29 @@ class Author:
                     trained_count=known.completed,
                     next_at=known.completed + 2,
                     network=False,
-                    table="{}",
+                    tables=f'{{"of":"{address}"}}' if address != "c" else "",
                     manifest=f'{{"of":"{address}"}}',
                     now_ms=now,
                 )
             )
 
         return run
+
+    def _table(self) -> Run:
+        strategy, more, address = self._pick(["trend", "scalp"]), self._pick([0, 0, 1]), self._pick("xyz")
+
+        def run(store: Store, now: int) -> object:
+            # As live: taught by all outcomes so far, so that a count comes again; at times a newer one.
+            count = store.training(strategy).table_count + more
+            return store.set_table(
+                TableCommand(strategy=strategy, count=count, address=address, table=f'{{"h":"{address}"}}', now_ms=now)
+            )
+
+        return run
+
+    def _refuse(self) -> Run:
+        strategy, address, code = self._pick(["trend", "scalp"]), self._pick("ab"), self._pick(["BUNDLE_CORRUPT", "X"])
+        return lambda store, now: store.refuse(strategy, address, code=code, detail="why", now_ms=now)
 
     def _settle(self) -> Run:
         strategy, behind = self._pick(["trend", "scalp"]), self._pick([0, 0, 1])
@@ -203,7 +230,13 @@ class Author:
             known = store.training(strategy)
             next_at = known.completed + 2
             return store.settle(
-                strategy, known.attempt - behind, reason="LEARN_AUC", detail="x", next_at=next_at, now_ms=now
+                strategy,
+                known.attempt - behind,
+                reason="LEARN_AUC",
+                detail="x",
+                next_at=next_at,
+                now_ms=now,
+                body=f'{{"n":{next_at}}}',
             )
 
         return run
@@ -230,6 +263,8 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         [(store.decision(name), store.position(name)) for name in names],
         store.control(),
         [(store.training(name), dict(store.manifests(name))) for name in ("trend", "scalp")],
+        [store.table(name, address) for name in ("trend", "scalp") for address in "abcxyz"],
+        [(store.refusals(name), store.attempts(name), store.metrics(name)) for name in ("trend", "scalp")],
         [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
         store.clock_kind(),
         [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],

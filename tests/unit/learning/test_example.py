@@ -176,6 +176,7 @@ def test_the_hash_knows_every_field_and_no_order() -> None:
         "score": 1.0,
         "heuristic_score": 1.0,
         "score_source": "ensemble",
+        "win_probability": 0.5,
         "ambiguous": True,
     }
     assert set(changes) == set(Example.__dataclass_fields__)

@@ -78,7 +78,7 @@ def resealed(data: bytes, change: Callable[[dict[str, Any], dict[str, Any]], obj
     return container.seal(manifest, loose, KEY)
 
 
-def signed(manifest: bytes, body: bytes = b"", *, version: int = 2, reserved: int = 0) -> bytes:
+def signed(manifest: bytes, body: bytes = b"", *, version: int = container.VERSION, reserved: int = 0) -> bytes:
     head = HEADER.pack(container.MAGIC, version, reserved, len(manifest), len(body)) + manifest + body
     head += bytes.fromhex(key_id(KEY))
     return head + hmac.digest(hmac.digest(KEY, b"penumbra|bundle|v2", "sha256"), head, "sha256")
@@ -276,7 +276,7 @@ def test_another_schema_is_refused(data: bytes) -> None:
     assert refused(data, schema_hash=replace(SCALP, version=2).hash) is BundleFault.SCHEMA
 
 
-@pytest.mark.parametrize("version", [0, 1, 65_535])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, 65_535])
 def test_another_format_version_is_refused(data: bytes, version: int) -> None:
     head = bytearray(data)
     struct.pack_into("<H", head, 8, version)
@@ -345,6 +345,17 @@ BENDS = [
     pytest.param(lambda m, a: m["schema"]["features"].pop(), id="a feature less"),
     pytest.param(lambda m, a: m["calibrator"].update(kind="pickle"), id="an unknown calibrator"),
     pytest.param(lambda m, a: a.update({"golden.rows": a["golden.rows"][:, 1:]}), id="golden rows of another width"),
+    pytest.param(put("records.heuristic", 0, 101.0), id="a heuristic part above 100"),
+    pytest.param(put("records.ensemble", 0, math.nan), id="no ensemble part"),
+    pytest.param(put("records.ensemble", 0, -1.0), id="a negative ensemble part"),
+    pytest.param(put("records.won", 0, 2), id="an outcome that is none"),
+    pytest.param(put("records.net_r", 0, math.inf), id="an infinite result"),
+    pytest.param(put("records.bucket", 0, 99), id="a bucket that is not listed"),
+    pytest.param(put("records.bucket", 0, -2), id="a bucket below none"),
+    pytest.param(lambda m, a: m["records"].update(buckets=["moon|low"] * 16), id="a bucket that does not exist"),
+    pytest.param(lambda m, a: m["records"]["buckets"].append(m["records"]["buckets"][0]), id="a bucket twice"),
+    pytest.param(lambda m, a: a.update({"records.won": a["records.won"][1:]}), id="an outcome less"),
+    pytest.param(lambda m, a: a.update({"records.won": a["records.net_r"]}), id="outcomes of another type"),
     pytest.param(lambda m, a: a.update({"trees.value": a["trees.left"]}), id="an array of another type"),
 ]
 
@@ -356,7 +367,9 @@ def test_numbers_out_of_bounds_are_refused_though_signed(
     assert refused(resealed(data, bend)) is BundleFault.BOUNDS
 
 
-@pytest.mark.parametrize("gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings"])
+@pytest.mark.parametrize(
+    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records"]
+)
 def test_a_manifest_with_a_hole_is_refused(data: bytes, gone: str) -> None:
     assert refused(resealed(data, lambda m, a: m.pop(gone))) is BundleFault.CORRUPT
 

@@ -1,0 +1,65 @@
+"""Which records a threshold table is learned from: the one rule for the trainer and for whoever serves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+
+from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook, ThresholdTable
+from scorer.blend import blend
+from scorer.recorded import PartRecords
+from signals.parse import canonical_json, sha256_hex
+
+
+def book_for(book: ThresholdBook, records: PartRecords, source: str, weight: float) -> ThresholdBook:
+    """The book, with the table of this blend learned from the recorded parts if it has none."""
+    if any(table.matches(source, weight) for table in book.tables):
+        return book
+    return book.relearn(scored(records), weight, score_source=source, blend=blend)
+
+
+def scored(records: PartRecords) -> list[ScoredRecord]:
+    """Records of a bundle as the threshold rule takes them."""
+    names = (*records.buckets, None)
+    return [
+        ScoredRecord(
+            heuristic=None if math.isnan(heuristic) else heuristic,
+            ensemble=ensemble,
+            won=won == 1,
+            net_r=net_r,
+            bucket=names[bucket],
+        )
+        for heuristic, ensemble, won, net_r, bucket in zip(
+            records.heuristic.tolist(),
+            records.ensemble.tolist(),
+            records.won.tolist(),
+            records.net_r.tolist(),
+            records.bucket.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def heuristic_table(records: Iterable[ScoredRecord]) -> ThresholdTable:
+    """The heuristic's thresholds from the scores that were recorded with past decisions; empty below 50."""
+    return ThresholdBook().relearn(records, 0.0, score_source=HEURISTIC, blend=blend).table(HEURISTIC, 0.0)
+
+
+def spelled(table: ThresholdTable) -> tuple[str, str]:
+    """A table's content address and its text."""
+    text = canonical_json(table.as_json())
+    return sha256_hex(text), text
+
+
+def read_table(address: str, text: str) -> ThresholdTable:
+    """The heuristic's table behind an address.
+
+    Raises ``Invalid`` or ``ValueError`` when it is another one, for other scores, or none.
+    """
+    if sha256_hex(text) != address:
+        raise ValueError("its content belongs to another address")
+    table = ThresholdTable.from_json(json.loads(text))
+    if not table.matches(HEURISTIC, 0.0):
+        raise ValueError(f"it is for {table.score_source} scores")
+    return table
