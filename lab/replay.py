@@ -246,6 +246,7 @@ def payload_of(signal: Signal) -> dict[str, object]:
         "tp1": signal.tp1,
         "session": signal.session and signal.session.value,
         "volatility_regime": signal.volatility_regime and signal.volatility_regime.value,
+        "regime_confidence": signal.regime_confidence,
         "timeframe": signal.timeframe,
         "tag": signal.tag,
     }

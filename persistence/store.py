@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from decision.decide import Action
+from persistence.breaker_store import BreakerStore
 from signals.errors import Permanent
 from signals.profile import Kind, Limits
 from signals.reasons import Reason
@@ -90,6 +91,8 @@ class DecideCommand:
     terms: str = "{}"
     track: str = "{}"
     limits: Limits = field(default_factory=Limits)
+    confidence_micro: int | None = None
+    latencies_us: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -256,7 +259,7 @@ class PublishStatus(StrEnum):
     FENCED = "FENCED"
 
 
-class Store(Protocol):
+class Store(BreakerStore, Protocol):
     """Two implementations, one battery: Redis scripts and memory."""
 
     def create(self, clock: ClockKind, *, now_ms: int) -> ClockKind:
@@ -341,8 +344,18 @@ class Store(Protocol):
         """Close a position, count it, and hand the learner its row."""
         ...
 
-    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
-        """Record a fill of a claimed position."""
+    def fill(
+        self,
+        signal_id: str,
+        prefix: str,
+        fill_id: str,
+        body: str,
+        *,
+        now_ms: int,
+        slip_micro: int | None = None,
+        expected_micro: int = 0,
+    ) -> CommitStatus:
+        """Record a fill of a claimed position, its adverse slip and the slip its costs allow, in millionths of R."""
         ...
 
     def correct(

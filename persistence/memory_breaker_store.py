@@ -1,0 +1,122 @@
+"""Breakers of the store in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+from persistence.breaker_store import Inputs
+from persistence.breakers import (
+    LATENCIES_KEPT,
+    RESETTABLE,
+    SECOND_MS,
+    WATCHED,
+    Panel,
+    feed_field,
+    intact,
+    whole_limits,
+)
+from persistence.keys import Keys
+from persistence.state import State
+from persistence.store import ClockKind
+from signals.breaker import Thresholds
+from signals.timeday import utc_day
+
+
+class MemoryBreakers:
+    """The part of ``MemoryStore`` that keeps what breakers read and records what they do."""
+
+    keys: Keys
+    state: State
+
+    def __init__(self) -> None:
+        self._latencies: deque[str] = deque(maxlen=LATENCIES_KEPT)
+        self._seen: dict[str, str] = {}
+
+    def clock_kind(self) -> ClockKind:
+        raise NotImplementedError
+
+    def _commit(self, kind: str, fact_id: str, at_ms: int, fields: Mapping[str, str], body: str = "{}") -> None:
+        raise NotImplementedError
+
+    def _breaker_entry(self) -> Mapping[str, str]:
+        return self.state.hashes.get(self.keys.breakers(), {})
+
+    def configure_breakers(self, thresholds: Thresholds, *, now_ms: int) -> bool:
+        self.clock_kind()
+        entry = self._breaker_entry()
+        if not intact(entry):
+            return False
+        wanted = {f"limit_{name}": str(value) for name, value in whole_limits(thresholds).items()}
+        if any(entry[name] != value for name, value in wanted.items()):
+            gen = str(int(entry["gen"]) + 1)
+            self._commit("thresholds", f"thresholds:{gen}", now_ms, wanted | {"gen": gen})
+        return True
+
+    def reset_breaker(self, name: str, *, actor: str, expected: int, now_ms: int) -> bool:
+        self.clock_kind()
+        entry = self._breaker_entry()
+        if not intact(entry) or entry["gen"] != str(expected) or name not in RESETTABLE:
+            return False
+        value = {
+            "drawdown_r": int(entry["high_r"]) - int(entry["equity_r"]),
+            "drawdown_money": int(entry["high_money"]) - int(entry["equity_money"]),
+            "losing_streak": int(entry["streak"]),
+            "slippage": int(entry["slip_sum"]),
+        }[name]
+        self._turn(name, "reset", value, 0, actor, now_ms)
+        return True
+
+    def see_candle(self, symbol: str, step_ms: int, closes_ms: int, *, now_ms: int) -> None:
+        self._seen[feed_field(symbol, step_ms)] = str(closes_ms)
+        self._seen[WATCHED] = str(now_ms)
+
+    def watch_breakers(self, *, now_ms: int) -> None:
+        self.clock_kind()
+        self._seen[WATCHED] = str(now_ms)
+        panel = Panel(self.breaker_inputs(now_ms=now_ms))
+        panel.watch(now_ms, self._losses(now_ms))
+        self._record_turned(panel, now_ms)
+
+    def breaker_inputs(self, *, now_ms: int) -> Inputs:
+        claimed = self.state.zsets.get(self.keys.claimed(), {})
+        return Inputs(
+            entry=self._breaker_entry(),
+            orders=sum(at > now_ms - SECOND_MS for at in claimed.values()),
+            latencies=tuple(self._latencies),
+            seen=self._seen,
+            history=self.state.lists.get(self.keys.breaker_history(), ()),
+            data_clock=self.clock_kind() is ClockKind.DATA,
+        )
+
+    def _losses(self, now_ms: int) -> tuple[int, int]:
+        """What was lost today, in millionths of R and of money."""
+        day = self.state.hashes.get(self.keys.day(utc_day(now_ms)), {})
+        return -int(day.get("r_micro", "0")), -int(day.get("money_micro", "0"))
+
+    def _slip(self, slip_micro: int | None, expected_micro: int) -> dict[str, str]:
+        """A slip as a fill's fact tells it: what is expected is at least the floor."""
+        entry = self._breaker_entry()
+        if slip_micro is None or not intact(entry):
+            return {"slip": "", "expected": ""}
+        return {"slip": str(slip_micro), "expected": str(max(expected_micro, int(entry["limit_slippage_floor"])))}
+
+    def _own_turned(self, now_ms: int) -> None:
+        """Record what a close or a fill has turned."""
+        panel = Panel(Inputs(entry=self._breaker_entry()))
+        panel.own()
+        self._record_turned(panel, now_ms)
+
+    def _record_turned(self, panel: Panel, now_ms: int) -> None:
+        for reading in panel.turned:
+            change = "tripped" if reading.tripped else "cleared"
+            self._turn(reading.name, change, reading.value, reading.limit, "gate", now_ms)
+
+    def _turn(self, name: str, change: str, value: int, limit: int, by: str, now_ms: int) -> None:
+        gen = str(int(self._breaker_entry()["gen"]) + 1)
+        fields = {"name": name, "change": change, "value": str(value), "limit": str(limit), "gen": gen, "by": by}
+        self._commit("breaker", f"breaker:{gen}", now_ms, fields)
+
+    def _with_latencies(self, inputs: Inputs, newer: tuple[str, ...]) -> Inputs:
+        return replace(inputs, latencies=(*newer, *inputs.latencies)[:LATENCIES_KEPT])
