@@ -11,12 +11,16 @@ from signals.breaker import Thresholds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What the breakers read: their own hash, orders of the last second, latencies, the market as last seen."""
+    """What the breakers read: their own hash, orders of the last second, latencies, the market as last seen.
+
+    ``losses`` are the day's, in millionths of R and of money.
+    """
 
     entry: Mapping[str, str]
     orders: int = 0
     latencies: Sequence[str] = ()
     seen: Mapping[str, str] = field(default_factory=dict)
+    losses: tuple[int, int] = (0, 0)
     history: Sequence[str] = ()
     data_clock: bool = False
 

@@ -256,16 +256,16 @@ class Panel:
         )
         return [Standing(reason, blocks) for tripped, reason, blocks in found if tripped]
 
-    def daily_loss(self, strategy: str, limits: tuple[int, int], losses: tuple[int, int]) -> tuple[bool, bool]:
+    def daily_loss(self, strategy: str, limits: tuple[int, int]) -> tuple[bool, bool]:
         """Whether a strategy's limits in R and in money are reached by the day's losses."""
         names = (f"daily_loss_r:{strategy}", f"daily_loss_money:{strategy}")
         r, money = (
             self.read(name, loss, limit, 0 < limit <= loss, "" if limit > 0 else "off")
-            for name, limit, loss in zip(names, limits, losses, strict=True)
+            for name, limit, loss in zip(names, limits, self._in.losses, strict=True)
         )
         return r, money
 
-    def watch(self, now_ms: int, losses: tuple[int, int]) -> None:
+    def watch(self, now_ms: int) -> None:
         """Read everything that time alone can turn, and every series that was ever fed."""
         if not self.intact:
             return
@@ -276,16 +276,16 @@ class Panel:
             symbol, mark, step = name.rpartition("|")
             if mark and whole(step):
                 self.feed(symbol, int(step), now_ms)
-        self._read_days(losses)
+        self._read_days()
         self.inputs_stale(0, now_ms)
 
-    def _read_days(self, losses: tuple[int, int]) -> None:
+    def _read_days(self) -> None:
         """A strategy's daily loss clears when the day does."""
         for field_name in sorted(self.entry):
             name = field_name.removeprefix(TRIP)
             head = name.partition(":")[0]
             if field_name.startswith(TRIP) and head in ("daily_loss_r", "daily_loss_money"):
-                limit, loss = int(self.entry[field_name].split(":")[1]), losses[head == "daily_loss_money"]
+                limit, loss = int(self.entry[field_name].split(":")[1]), self._in.losses[head == "daily_loss_money"]
                 self.read(name, loss, limit, loss >= limit)
 
 

@@ -76,7 +76,7 @@ class MemoryBreakers:
         self.clock_kind()
         self._seen[WATCHED] = str(now_ms)
         panel = Panel(self.breaker_inputs(now_ms=now_ms))
-        panel.watch(now_ms, self._losses(now_ms))
+        panel.watch(now_ms)
         self._record_turned(panel, now_ms)
 
     def breaker_inputs(self, *, now_ms: int) -> Inputs:
@@ -86,6 +86,7 @@ class MemoryBreakers:
             orders=sum(at > now_ms - SECOND_MS for at in claimed.values()),
             latencies=tuple(self._latencies),
             seen=self._seen,
+            losses=self._losses(now_ms),
             history=self.state.lists.get(self.keys.breaker_history(), ()),
             data_clock=self.clock_kind() is ClockKind.DATA,
         )

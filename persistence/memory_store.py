@@ -214,10 +214,10 @@ class MemoryStore(MemoryBreakers):
         )
         standing = panel.standing(asked)
         limits = micro(command.limits.daily_loss_r), micro(command.limits.daily_loss_money)
-        return panel, standing, self._daily_losses(panel, command.strategy, limits, command.now_ms)
+        return panel, standing, self._daily_losses(panel, command.strategy, limits)
 
-    def _daily_losses(self, panel: Panel, strategy: str, limits: tuple[int, int], now_ms: int) -> list[str]:
-        reached = panel.daily_loss(strategy, limits, self._losses(now_ms))
+    def _daily_losses(self, panel: Panel, strategy: str, limits: tuple[int, int]) -> list[str]:
+        reached = panel.daily_loss(strategy, limits)
         reasons = (Reason.LIMIT_DAILY_LOSS_R, Reason.LIMIT_DAILY_LOSS_MONEY)
         return [reason.value for reason, tripped in zip(reasons, reached, strict=True) if tripped]
 
@@ -291,7 +291,7 @@ class MemoryStore(MemoryBreakers):
         asked = Asked(symbol=position["symbol"], step_ms=int(position["step"]), now_ms=now_ms)
         standing = panel.standing(asked)
         limits = int(entry.get("limit_r", "0")), int(entry.get("limit_money", "0"))
-        daily = self._daily_losses(panel, entry["strategy"], limits, now_ms)
+        daily = self._daily_losses(panel, entry["strategy"], limits)
         self._record_turned(panel, now_ms)
         for one in standing:
             # A claim asked for again is no new order.

@@ -77,12 +77,15 @@ class RedisBreakers:
         pipe.lrange(self.keys.latencies(), 0, LATENCIES_KEPT - 1)
         pipe.hgetall(self.keys.market_seen())
         pipe.lrange(self.keys.breaker_history(), 0, HISTORY_KEPT - 1)
-        entry, orders, latencies, seen, history = self._ask(pipe.execute)
+        pipe.hmget(self.keys.day(utc_day(now_ms)), "r_micro", "money_micro")
+        entry, orders, latencies, seen, history, results = self._ask(pipe.execute)
+        r, money = (-int(result or 0) for result in results)
         return Inputs(
             entry={text(name): text(value) for name, value in entry.items()},
             orders=int(orders),
             latencies=tuple(text(word) for word in latencies),
             seen={text(name): text(value) for name, value in seen.items()},
+            losses=(r, money),
             history=tuple(text(line) for line in history),
             data_clock=self.clock_kind() is ClockKind.DATA,
         )

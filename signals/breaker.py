@@ -51,6 +51,7 @@ class Thresholds:
                 raise Invalid(Reason.FIELD_RANGE, name)
 
 
+DEFAULT_THRESHOLDS = Thresholds()
 NO_BREAKERS = Thresholds(
     drawdown_r=0.0,
     drawdown_percent=0.0,
