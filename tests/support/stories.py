@@ -34,7 +34,7 @@ NERVOUS = Thresholds(
     latency_ms=0.05,
     stale_periods=0,
 )
-LOSSES = replace(UNLIMITED, daily_loss_r=2.5, daily_loss_money=90.0)
+LOSSES = replace(UNLIMITED, daily_loss_r=1.5, daily_loss_money=90.0)
 BLIND = replace(NO_BREAKERS, stale_periods=3, watch_every_s=60)
 STEP_MS = 300_000
 WHY = {Action.EXECUTE: Reason.SCORE_PASSED, Action.PHANTOM: BELOW, Action.REJECTED: Reason.GEOMETRY_STOP}
@@ -201,14 +201,16 @@ class Author:
         self._names.append(f"s{len(self._names)}")
         name, model, pause = self._names[-1], self._chance(0.5), self._pick([0, 0, 0, 2 * SECOND])
         # What stands between decision and claim is told only where it came in between.
-        between = self._pick([None, None, None, NERVOUS, BLIND])
+        between = self._pick([None, None, None, NERVOUS, BLIND, Mode.HALT])
         afterwards, pieces = self._pick([NO_BREAKERS, NO_BREAKERS, None]), self._pick([0, 0, 20])
         r_micro = self._pick([-1_000_000, -1_000_000, 2_000_000, None])
 
         def run(store: Store, now: int) -> object:
             open_ = {"signal_ms": now, "entry_ms": now, "deadline_ms": now + HOUR, "limits": LOSSES}
             decided = store.decide(signal(name, now_ms=now, ensemble=model, **open_))
-            if between is not None:
+            if isinstance(between, Mode):
+                store.set_mode(between, actor="me", reason="fire", now_ms=now)
+            elif between is not None:
                 store.configure_breakers(between, now_ms=now)
             go = store.claim(name, "e1", now_ms=now + pause)
             if go is Reason.CLAIM_GO and r_micro is not None:
@@ -220,6 +222,8 @@ class Author:
                     told = {"how": CloseHow.REPORT, "report_id": "o", "r_micro": r_micro, "money_micro": 50 * r_micro}
                     outcome = "win" if r_micro > 0 else "loss"
                     store.close(replace(ending(position, now_ms=now + pause), outcome=outcome, **told))
+            if isinstance(between, Mode):
+                store.set_mode(Mode.ON, actor="me", reason="out", now_ms=now)
             if afterwards is not None:
                 store.configure_breakers(afterwards, now_ms=now)
             return decided.decision.reasons, go
