@@ -89,7 +89,7 @@ def p99(latencies: Sequence[str]) -> int | None:
     """The 99th of a hundred latencies by size; none before there are a hundred."""
     if len(latencies) < LATENCIES_KEPT:
         return None
-    known = sorted(int(text) if whole(text) else LARGEST_LATENCY_US for text in latencies[:LATENCIES_KEPT])
+    known = sorted(max(0, int(text)) if whole(text) else LARGEST_LATENCY_US for text in latencies[:LATENCIES_KEPT])
     return known[LATENCIES_KEPT - 2]
 
 
@@ -196,10 +196,12 @@ class Panel:
 
     def latency(self) -> bool:
         """The slowest but one of the last hundred decisions."""
-        value, limit = p99(self._in.latencies), self._limit("latency")
-        unarmed = "off" if limit == 0 else f"{len(self._in.latencies)} of {LATENCIES_KEPT} decisions"
-        armed = limit > 0 and value is not None
-        return self.read("latency", value or 0, limit, armed and (value or 0) > limit, "" if armed else unarmed)
+        limit = self._limit("latency")
+        value = p99(self._in.latencies) if limit > 0 else None
+        if value is None:
+            known = f"{len(self._in.latencies)} of {LATENCIES_KEPT} decisions"
+            return self.read("latency", 0, limit, tripped=False, unarmed=known if limit > 0 else "off")
+        return self.read("latency", value, limit, value > limit)
 
     def _stale(self, stamp: str | None, allowed_ms: int, now_ms: int) -> tuple[bool, int]:
         if stamp is None or not whole(stamp):

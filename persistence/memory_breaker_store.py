@@ -12,15 +12,18 @@ from persistence.breakers import (
     RESETTABLE,
     SECOND_MS,
     WATCHED,
+    Asked,
     Panel,
+    Standing,
     feed_field,
     intact,
     whole_limits,
 )
 from persistence.keys import Keys
 from persistence.state import State
-from persistence.store import ClockKind
+from persistence.store import ClockKind, DecideCommand, micro
 from signals.breaker import Thresholds
+from signals.reasons import Reason
 from signals.timeday import utc_day
 
 
@@ -95,6 +98,40 @@ class MemoryBreakers:
         """What was lost today, in millionths of R and of money."""
         day = self.state.hashes.get(self.keys.day(utc_day(now_ms)), {})
         return -int(day.get("r_micro", "0")), -int(day.get("money_micro", "0"))
+
+    def _standing(self, command: DecideCommand) -> tuple[Panel, list[Standing], list[str]]:
+        """What the breakers say: their panel, what stands against an order, and the day's losses."""
+        newer = tuple(str(latency) for latency in command.latencies_us)
+        panel = Panel(self._with_latencies(self.breaker_inputs(now_ms=command.now_ms), newer))
+        asked = Asked(
+            symbol=command.symbol,
+            step_ms=command.step_ms,
+            now_ms=command.now_ms,
+            confidence=command.confidence_micro,
+        )
+        standing = panel.standing(asked)
+        limits = micro(command.limits.daily_loss_r), micro(command.limits.daily_loss_money)
+        return panel, standing, self._daily_losses(panel, command.strategy, limits)
+
+    def _daily_losses(self, panel: Panel, strategy: str, limits: tuple[int, int]) -> list[str]:
+        reached = panel.daily_loss(strategy, limits)
+        reasons = (Reason.LIMIT_DAILY_LOSS_R, Reason.LIMIT_DAILY_LOSS_MONEY)
+        return [reason.value for reason, tripped in zip(reasons, reached, strict=True) if tripped]
+
+    def _claim_held(self, entry: Mapping[str, str], position: Mapping[str, str], now_ms: int) -> Reason | None:
+        """What the breakers say against an order now; between the decision and its order they may have tripped."""
+        panel = Panel(self.breaker_inputs(now_ms=now_ms))
+        asked = Asked(symbol=position["symbol"], step_ms=int(position["step"]), now_ms=now_ms)
+        standing = panel.standing(asked)
+        limits = int(entry.get("limit_r", "0")), int(entry.get("limit_money", "0"))
+        daily = self._daily_losses(panel, entry["strategy"], limits)
+        self._record_turned(panel, now_ms)
+        for one in standing:
+            # A claim asked for again is no new order.
+            counts = one.reason is not Reason.LIMIT_ORDER_RATE or "claimed_by" not in entry
+            if counts and (one.blocks or entry["ensemble"] == "1"):
+                return one.reason
+        return Reason(daily[0]) if daily else None
 
     def _slip(self, slip_micro: int | None, expected_micro: int) -> dict[str, str]:
         """A slip as a fill's fact tells it: what is expected is at least the floor."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from decision.decide import Action
-from persistence.breakers import Asked, Panel, Standing
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.memory_breaker_store import MemoryBreakers
 from persistence.records import decision_from, forgotten, listed, position_from, training_from
@@ -202,25 +201,6 @@ class MemoryStore(MemoryBreakers):
             return [Reason.SIGNAL_EXPIRED.value]
         return [Reason.SIGNAL_CLOCK.value] if command.signal_ms - command.now_ms > CLOCK_SKEW_MS else []
 
-    def _standing(self, command: DecideCommand) -> tuple[Panel, list[Standing], list[str]]:
-        """What the breakers say: their panel, what stands against an order, and the day's losses."""
-        newer = tuple(str(latency) for latency in command.latencies_us)
-        panel = Panel(self._with_latencies(self.breaker_inputs(now_ms=command.now_ms), newer))
-        asked = Asked(
-            symbol=command.symbol,
-            step_ms=command.step_ms,
-            now_ms=command.now_ms,
-            confidence=command.confidence_micro,
-        )
-        standing = panel.standing(asked)
-        limits = micro(command.limits.daily_loss_r), micro(command.limits.daily_loss_money)
-        return panel, standing, self._daily_losses(panel, command.strategy, limits)
-
-    def _daily_losses(self, panel: Panel, strategy: str, limits: tuple[int, int]) -> list[str]:
-        reached = panel.daily_loss(strategy, limits)
-        reasons = (Reason.LIMIT_DAILY_LOSS_R, Reason.LIMIT_DAILY_LOSS_MONEY)
-        return [reason.value for reason, tripped in zip(reasons, reached, strict=True) if tripped]
-
     def _limits(self, command: DecideCommand) -> list[str]:
         # Without an outbox no record can be behind: ``outbox_entries`` has nothing to say here.
         limits = command.limits
@@ -284,21 +264,6 @@ class MemoryStore(MemoryBreakers):
         fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine}
         self._commit("claimed", f"claimed:{signal_id}", now_ms, fields)
         return Reason.CLAIM_GO
-
-    def _claim_held(self, entry: Mapping[str, str], position: Mapping[str, str], now_ms: int) -> Reason | None:
-        """What the breakers say against an order now; between the decision and its order they may have tripped."""
-        panel = Panel(self.breaker_inputs(now_ms=now_ms))
-        asked = Asked(symbol=position["symbol"], step_ms=int(position["step"]), now_ms=now_ms)
-        standing = panel.standing(asked)
-        limits = int(entry.get("limit_r", "0")), int(entry.get("limit_money", "0"))
-        daily = self._daily_losses(panel, entry["strategy"], limits)
-        self._record_turned(panel, now_ms)
-        for one in standing:
-            # A claim asked for again is no new order.
-            counts = one.reason is not Reason.LIMIT_ORDER_RATE or "claimed_by" not in entry
-            if counts and (one.blocks or entry["ensemble"] == "1"):
-                return one.reason
-        return Reason(daily[0]) if daily else None
 
     def lapse(self, signal_id: str, *, now_ms: int) -> bool:
         self.clock_kind()

@@ -9,7 +9,7 @@ local COUNTERS = {
 local SLIPS_KEPT, LATENCIES_KEPT, LARGEST_LATENCY = 20, 100, 1000000000000000
 
 local function whole(value)
-  return value and string.find(value, '^%-?%d+$') ~= nil and #string.gsub(value, '%-', '') <= 16
+  return value and string.find(value, '^%-?%d+$') ~= nil and #value <= (string.byte(value) == 45 and 17 or 16)
 end
 
 -- A hash that lacks a field has been tampered with: it blocks, and nothing is written into it.
@@ -80,22 +80,30 @@ local function order_rate(now)
   return read('order_rate', value, limit, limit > 0 and value >= limit)
 end
 
--- `newer` are latencies this commit brings along, newest first.
+-- The 99th of a hundred by size is the second largest. `newer` are latencies this commit brings along, newest first.
 local function latency(newer)
-  local limit, known = limit_of('latency'), {}
-  for _, list in ipairs({ newer, redis.call('LRANGE', K.latencies, 0, LATENCIES_KEPT - 1) }) do
-    for _, word in ipairs(list) do
-      if #known < LATENCIES_KEPT then
-        known[#known + 1] = whole(word) and int(word) or LARGEST_LATENCY
-      end
-    end
-  end
-  if #known < LATENCIES_KEPT then
+  local limit = limit_of('latency')
+  if limit == 0 then
     return read('latency', 0, limit, false)
   end
-  table.sort(known)
-  local value = known[LATENCIES_KEPT - 1]
-  return read('latency', value, limit, limit > 0 and value > limit)
+  local count, largest, second = 0, 0, 0
+  for _, list in ipairs({ newer, redis.call('LRANGE', K.latencies, 0, LATENCIES_KEPT - 1 - #newer) }) do
+    for _, word in ipairs(list) do
+      local value = whole(word) and tonumber(word) or LARGEST_LATENCY
+      if count == LATENCIES_KEPT then
+        break
+      elseif value > largest then
+        largest, second = value, largest
+      elseif value > second then
+        second = value
+      end
+      count = count + 1
+    end
+  end
+  if count < LATENCIES_KEPT then
+    return read('latency', 0, limit, false)
+  end
+  return read('latency', second, limit, second > limit)
 end
 
 -- A moment that has not come yet says nothing about what is known now.

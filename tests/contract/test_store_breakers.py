@@ -113,6 +113,8 @@ def test_drawdown_from_the_high_water_in_r(store: Store, results: list[float], t
         (10_000.0, [5_000.0, -2_999.0], False),  # 20 % of 15,000 is 3,000
         (10_000.0, [5_000.0, -3_000.0], True),
         (0.1, [0.0, -0.02], True),
+        (987_654.321987, [-197_530.864396], False),  # 20 % of it is 197,530.8643974
+        (987_654.321987, [-197_530.864397], True),
     ],
 )
 def test_drawdown_in_money(store: Store, start: float, results: list[float], tripped: bool) -> None:
@@ -680,4 +682,4 @@ def test_the_breakers_are_the_fold_of_their_facts(backend: Backend, store: Store
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e10])
 def test_thresholds_are_checked_where_they_are_built(field: str, value: float) -> None:
     with pytest.raises(Invalid):
-        Thresholds(**{field: value})
+        Thresholds(**{field: value})  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def test_nothing_executes_after_a_halt(
     moment = int(np.random.default_rng(seed).integers(150, RACERS * DECISIONS // 3))
     processes = racers(servers.redis_url, namespace, "load", str(DECISIONS))
     deadline = stopwatch() + 120
-    while redis_client.zcard(store.keys.executes()) < moment:  # type: ignore[operator]
+    while redis_client.zcard(store.keys.executes()) < moment:
         assert stopwatch() < deadline
         pause(0.001)
     store.set_mode(Mode.HALT, actor="test", reason="fire", now_ms=NOW)

@@ -39,8 +39,8 @@ def _taken(store: RedisStore, kind: str) -> int:
     """What a check outside the commit would look at."""
     keys, client = store.keys, store.client
     if kind == "symbol":
-        return int(client.hget(keys.executed_symbols(), "BTCUSDT") or 0)  # type: ignore[arg-type]
-    return int(client.zcard({"open": keys.executed(), "rate": keys.executes(), "orders": keys.claimed()}[kind]))  # type: ignore[arg-type]
+        return int(client.hget(keys.executed_symbols(), "BTCUSDT") or 0)
+    return int(client.zcard({"open": keys.executed(), "rate": keys.executes(), "orders": keys.claimed()}[kind]))
 
 
 def race(url: str, namespace: str, kind: str, name: str, *, mutant: bool) -> int:

@@ -219,9 +219,15 @@ class Author:
                     for piece in range(pieces):
                         told_slip = {"slip_micro": 90_000, "expected_micro": 20_000}
                         store.fill(name, position.prefix, str(piece), "[]", now_ms=now + pause, **told_slip)
-                    told = {"how": CloseHow.REPORT, "report_id": "o", "r_micro": r_micro, "money_micro": 50 * r_micro}
-                    outcome = "win" if r_micro > 0 else "loss"
-                    store.close(replace(ending(position, now_ms=now + pause), outcome=outcome, **told))
+                    report = replace(
+                        ending(position, now_ms=now + pause),
+                        outcome="win" if r_micro > 0 else "loss",
+                        how=CloseHow.REPORT,
+                        report_id="o",
+                        r_micro=r_micro,
+                        money_micro=50 * r_micro,
+                    )
+                    store.close(report)
             if isinstance(between, Mode):
                 store.set_mode(Mode.ON, actor="me", reason="out", now_ms=now)
             if afterwards is not None:
