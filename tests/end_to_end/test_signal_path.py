@@ -123,6 +123,28 @@ def test_a_plain_producer_gets_an_answer(
     assert answer["position_id"] == f"plain-{producer_connection}"
 
 
+def test_what_waited_ten_minutes_in_the_queue_is_expired(wiring: Wiring, engine: Client) -> None:
+    queue = Queue(
+        f"{wiring.namespace}.signals",
+        connection=redis.Redis.from_url(wiring.redis_url),
+        serializer=JSONSerializer,
+    )
+    show(wiring, engine)
+    waited = queue.enqueue("worker.jobs.process_signal", payload("waited"))
+    for index in (1, 2):
+        show(wiring, engine, index)
+    fresh = queue.enqueue("worker.jobs.process_signal", payload("fresh", ts=START_MS + 3 * STEP_MS))
+    assert penumbra("worker", "--burst").exit_code == 0
+    late, control = answered(waited), answered(fresh)
+    assert late is not None
+    assert control is not None
+    assert (late["action"], late["reasons"][0]) == ("rejected", "SIGNAL_EXPIRED")
+    assert control["action"] == "execute"
+    recorded = wiring.store.decision("waited")
+    assert recorded is not None
+    assert Reason.SIGNAL_EXPIRED in recorded.reasons
+
+
 def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
     wiring: Wiring, engine: Client, tmp_path: Path, postgres_dsn: str
 ) -> None:
