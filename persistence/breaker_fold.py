@@ -26,7 +26,7 @@ def turn(entry: dict[str, str], history: list[str], slips: list[str], fact: Fact
     it = fact.fields
     entry["gen"] = it["gen"]
     if it["change"] == "tripped":
-        entry[TRIP + it["name"]] = f"{it['value']}:{it['limit']}:{fact.at_ms}"
+        entry[TRIP + it["name"]] = f"{it['value']}:{it['limit']}:{fact.at_ms}:{it['gen']}"
     else:
         entry.pop(TRIP + it["name"], None)
     if it["change"] == "reset":

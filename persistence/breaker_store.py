@@ -33,7 +33,7 @@ class BreakerStore(Protocol):
         ...
 
     def reset_breaker(self, name: str, *, actor: str, expected: int, now_ms: int) -> bool:
-        """Begin a breaker's count anew, if nothing has turned since generation ``expected``."""
+        """Begin a breaker's count anew, if the generation of its trip, or else of all, is the expected one."""
         ...
 
     def see_candle(self, symbol: str, step_ms: int, closes_ms: int, *, now_ms: int) -> None:

@@ -291,6 +291,11 @@ class Panel:
                 self.read(name, loss, limit, loss >= limit)
 
 
+def generation(entry: Mapping[str, str], name: str) -> int:
+    """What a person who looked at a breaker confirms: the generation of its trip, else of all breakers."""
+    return int(entry.get(TRIP + name, entry["gen"]).rpartition(":")[2])
+
+
 def intact(entry: Mapping[str, str] | None) -> bool:
     """Whether the breakers' hash holds all it must."""
     return entry is not None and all(whole(entry.get(name)) for name in FIELDS)

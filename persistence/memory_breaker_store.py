@@ -16,6 +16,7 @@ from persistence.breakers import (
     Panel,
     Standing,
     feed_field,
+    generation,
     intact,
     whole_limits,
 )
@@ -60,7 +61,7 @@ class MemoryBreakers:
     def reset_breaker(self, name: str, *, actor: str, expected: int, now_ms: int) -> bool:
         self.clock_kind()
         entry = self._breaker_entry()
-        if not intact(entry) or entry["gen"] != str(expected) or name not in RESETTABLE:
+        if not intact(entry) or name not in RESETTABLE or generation(entry, name) != expected:
             return False
         value = {
             "drawdown_r": int(entry["high_r"]) - int(entry["equity_r"]),

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from persistence.breakers import RESETTABLE, Panel
+from persistence.breakers import RESETTABLE, TRIP, Panel, generation
 from persistence.store import MICRO
 from runtime.wiring import Wiring
 from signals.errors import Permanent
@@ -34,7 +34,7 @@ _SCALES = {"R": MICRO, "money": MICRO, "R in 20 fills": MICRO, "ms": 1_000, "s":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A breaker as people read it. ``since_ms`` is when it tripped."""
+    """A breaker as people read it. ``since_ms`` is when it tripped, ``confirm`` what a reset must name."""
 
     name: str
     state: str
@@ -44,6 +44,7 @@ class Row:
     effect: str
     unarmed: str
     since_ms: int | None
+    confirm: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Breakers now, the generation to confirm, and the last hundred transitions, newest first."""
+    """Breakers now, the generation of all of them, and the last hundred transitions, newest first."""
 
     generation: int | None
     breakers: tuple[Row, ...]
@@ -90,7 +91,7 @@ def report(wiring: Wiring) -> Report:
     for reading in panel.readings:
         if any(row.name == reading.name for row in rows):
             continue
-        kept = inputs.entry.get(f"trip:{reading.name}")
+        kept = inputs.entry.get(TRIP + reading.name)
         unit, effect = EFFECTS[reading.name.partition(":")[0]]
         rows.append(
             Row(
@@ -101,7 +102,8 @@ def report(wiring: Wiring) -> Report:
                 unit=unit,
                 effect=effect,
                 unarmed="" if reading.tripped else reading.unarmed,
-                since_ms=None if kept is None else int(kept.rpartition(":")[2]),
+                since_ms=int(kept.split(":")[2]) if kept is not None and reading.tripped else None,
+                confirm=generation(inputs.entry, reading.name) if reading.name in RESETTABLE else None,
             )
         )
     rows.insert(min(5, len(rows)), _confidence(int(inputs.entry["limit_confidence"])))
@@ -120,6 +122,7 @@ def _confidence(limit: int) -> Row:
         effect=effect,
         unarmed="" if limit else "off",
         since_ms=None,
+        confirm=None,
     )
 
 
@@ -159,12 +162,12 @@ def reset(wiring: Wiring, name: str, confirm: int | None, *, actor: str) -> str:
     found = report(wiring)
     if found.generation is None:
         raise Permanent("the state of the breakers is missing: run `penumbra rebuild`")
-    if confirm != found.generation:
-        row = next(row for row in found.breakers if row.name == name)
+    row = next(row for row in found.breakers if row.name == name)
+    if confirm is None or confirm != row.confirm:
         click.echo(f"{name} is {row.state}: {row.value:g} {row.unit}, limit {row.limit:g}")
-        click.echo(f"To let it count anew: penumbra breakers reset {name} --confirm {found.generation}")
+        click.echo(f"To let it count anew: penumbra breakers reset {name} --confirm {row.confirm}")
         sys.exit(EXIT_LOOK_FIRST if confirm is not None else 0)
     store = wiring.store
     if not store.reset_breaker(name, actor=actor, expected=confirm, now_ms=store.now_ms()):
-        raise Permanent("something turned meanwhile: look again")
+        raise Permanent("it turned meanwhile: look again")
     return f"{name} counts anew"

@@ -184,7 +184,7 @@ end
 local function record_turn(name, change, value, limit, by)
   local gen = text(redis.call('HINCRBY', K.breakers, 'gen', 1))
   if change == 'tripped' then
-    redis.call('HSET', K.breakers, 'trip:' .. name, value .. ':' .. limit .. ':' .. A.now)
+    redis.call('HSET', K.breakers, 'trip:' .. name, value .. ':' .. limit .. ':' .. A.now .. ':' .. gen)
   else
     redis.call('HDEL', K.breakers, 'trip:' .. name)
   end

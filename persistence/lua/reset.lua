@@ -1,5 +1,6 @@
--- A person lets a breaker count anew. The generation is the one they looked at.
-if not intact or B.gen ~= A.expected then
+-- A person lets a breaker count anew. The generation is the one they looked at: of its trip, else of all breakers.
+local known = string.match(B['trip:' .. A.name] or '', ':(%d+)$') or B.gen
+if not intact or known ~= A.expected then
   return 0
 end
 local value = '0'

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from decision.decide import Action
-from persistence.breakers import FIELDS, Panel
+from persistence.breakers import FIELDS, Panel, generation
 from persistence.keys import Keys
 from persistence.state import State
 from persistence.store import CloseHow, CommitStatus, DecideCommand, Mode, Store
@@ -81,6 +81,10 @@ def turns(backend: Backend) -> list[tuple[str, str, int, int]]:
     ]
 
 
+def looked_at(store: Store, name: str) -> int:
+    return generation(store.breaker_inputs(now_ms=NOW).entry, name)
+
+
 # --- drawdown
 
 
@@ -132,7 +136,7 @@ def test_a_drawdown_stays_tripped_until_it_is_reset(backend: Backend, store: Sto
     # What was open then wins it all back, and more: the breaker has seen enough.
     store.close(ending(position, how=CloseHow.REPORT, report_id="r", outcome="win", r_micro=50 * R, now_ms=NOW))
     assert answer(store, signal("b")) == (Action.PHANTOM, [Reason.BREAKER_DRAWDOWN_R])
-    gen = int(store.breaker_inputs(now_ms=NOW).entry["gen"])
+    gen = looked_at(store, "drawdown_r")
     assert not store.reset_breaker("drawdown_r", actor="me", expected=gen - 1, now_ms=NOW)
     assert answer(store, signal("c"))[0] is Action.PHANTOM
     assert store.reset_breaker("drawdown_r", actor="me", expected=gen, now_ms=NOW)
@@ -140,10 +144,21 @@ def test_a_drawdown_stays_tripped_until_it_is_reset(backend: Backend, store: Sto
     assert turns(backend) == [("drawdown_r", "tripped", 20 * R, 20 * R), ("drawdown_r", "reset", 0, 0)]
 
 
+def test_what_else_turns_does_not_void_a_look(store: Store) -> None:
+    arm(store, drawdown_r=20.0, orders_per_second=1)
+    store.decide(signal("waiting"))
+    result(store, "A", r=-20.0)
+    looked = looked_at(store, "drawdown_r")
+    assert store.claim("waiting", "e1", now_ms=NOW) is Reason.BREAKER_DRAWDOWN_R
+    store.watch_breakers(now_ms=NOW + SECOND)  # the order rate has tripped and cleared
+    assert store.reset_breaker("drawdown_r", actor="me", expected=looked, now_ms=NOW)
+    assert not store.reset_breaker("drawdown_r", actor="me", expected=looked, now_ms=NOW)
+
+
 def test_a_reset_counts_from_here(store: Store) -> None:
     arm(store, drawdown_r=20.0)
     result(store, "A", r=-20.0)
-    gen = int(store.breaker_inputs(now_ms=NOW).entry["gen"])
+    gen = looked_at(store, "drawdown_r")
     assert store.reset_breaker("drawdown_r", actor="me", expected=gen, now_ms=NOW)
     result(store, "B", r=-19.0)
     assert answer(store, signal("b"))[0] is Action.EXECUTE
@@ -195,7 +210,7 @@ def test_a_win_or_a_reset_ends_a_streak(backend: Backend, store: Store) -> None:
     assert answer(store, by_model("b"))[0] is Action.EXECUTE
     for name in "DE":
         result(store, name, r=-1.0)
-    gen = int(store.breaker_inputs(now_ms=NOW).entry["gen"])
+    gen = looked_at(store, "losing_streak")
     assert store.reset_breaker("losing_streak", actor="me", expected=gen, now_ms=NOW)
     assert answer(store, by_model("c"))[0] is Action.EXECUTE
     assert [turn[:2] for turn in turns(backend)] == [
@@ -307,7 +322,7 @@ def test_slippage_clears_by_its_window_or_by_hand(backend: Backend, store: Store
     fills(store, [0.0], 0.05)
     assert answer(store, by_model("b"))[0] is Action.EXECUTE
     fills(store, [0.2], 0.05)
-    gen = int(store.breaker_inputs(now_ms=NOW).entry["gen"])
+    gen = looked_at(store, "slippage")
     assert store.reset_breaker("slippage", actor="me", expected=gen, now_ms=NOW)
     assert answer(store, by_model("c"))[0] is Action.EXECUTE
     assert [turn[1] for turn in turns(backend)] == ["tripped", "cleared", "tripped", "reset"]
@@ -667,7 +682,7 @@ def test_the_breakers_are_the_fold_of_their_facts(backend: Backend, store: Store
             result(store, name.upper(), r=-3.0, money=-3.0)
         arm(store, **thresholds)
         store.decide(by_model(f"s-{name}", limits=replace(UNLIMITED, daily_loss_r=1.0)))
-    gen = int(store.breaker_inputs(now_ms=NOW).entry["gen"])
+    gen = looked_at(store, "losing_streak")
     assert store.reset_breaker("losing_streak", actor="me", expected=gen, now_ms=NOW)
     folded = State(Keys(backend.keys.namespace))
     for fact in backend.facts():

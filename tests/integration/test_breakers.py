@@ -12,6 +12,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from persistence.breakers import generation
 from persistence.candle_feed import CandleFeed
 from persistence.outbox import Relay
 from persistence.rebuild import rebuild
@@ -103,12 +104,12 @@ def test_a_drawdown_is_shown_and_reset_in_two_steps(wiring: Wiring) -> None:
 
     looked = penumbra("breakers", "reset", "drawdown_r")
     assert looked.exit_code == 0
-    generation = found["generation"]
-    assert f"--confirm {generation}" in looked.output
-    assert penumbra("breakers", "reset", "drawdown_r", "--confirm", str(generation - 1)).exit_code == 2
-    assert CliRunner().invoke(main, ["breakers", "reset", "latency", "--confirm", str(generation)]).exit_code == 2
+    looked_at = drawdown["confirm"]
+    assert f"--confirm {looked_at}" in looked.output
+    assert penumbra("breakers", "reset", "drawdown_r", "--confirm", str(looked_at - 1)).exit_code == 2
+    assert CliRunner().invoke(main, ["breakers", "reset", "latency", "--confirm", str(looked_at)]).exit_code == 2
     assert states()["drawdown_r"] == "tripped"
-    assert penumbra("breakers", "reset", "drawdown_r", "--confirm", str(generation)).exit_code == 0
+    assert penumbra("breakers", "reset", "drawdown_r", "--confirm", str(looked_at)).exit_code == 0
     assert states()["drawdown_r"] == "clear"
     assert shown()["history"][0]["change"] == "reset"
     assert shown()["history"][0]["by"].startswith("cli:")
@@ -121,8 +122,8 @@ def test_breakers_come_back_exactly(wiring: Wiring) -> None:
         lose(wiring, name)
     store, keys = wiring.store, wiring.store.keys
     assert not store.reset_breaker("losing_streak", actor="me", expected=0, now_ms=T0 + STEP)
-    generation = int(store.breaker_inputs(now_ms=T0).entry["gen"])
-    assert store.reset_breaker("losing_streak", actor="me", expected=generation, now_ms=T0 + STEP)
+    looked = generation(store.breaker_inputs(now_ms=T0).entry, "losing_streak")
+    assert store.reset_breaker("losing_streak", actor="me", expected=looked, now_ms=T0 + STEP)
     store.set_mode(Mode.HALT, actor="me", reason="drill", now_ms=T0 + STEP)
     relay = Relay(wiring.client, keys, wiring.record)
     relay.ensure_group()

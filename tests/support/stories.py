@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from decision.decide import Action
-from persistence.breakers import RESETTABLE
+from persistence.breakers import RESETTABLE, generation
 from persistence.store import ClockKind, CloseHow, Mode, PublishCommand, Store, StoredPosition
 from signals.breaker import NO_BREAKERS, Thresholds
 from signals.profile import Limits
@@ -251,7 +251,7 @@ class Author:
         name, behind = self._pick([*RESETTABLE, "latency"]), self._pick([0, 0, 1])
 
         def run(store: Store, now: int) -> object:
-            seen = int(store.breaker_inputs(now_ms=now).entry["gen"])
+            seen = generation(store.breaker_inputs(now_ms=now).entry, name)
             return store.reset_breaker(name, actor="me and you", expected=seen - behind, now_ms=now)
 
         return run
