@@ -45,20 +45,27 @@ _WHOLE = re.compile(r"-?\d{1,16}")
 
 
 def whole_limits(thresholds: Thresholds) -> dict[str, int]:
-    """Thresholds as the whole numbers scripts compare."""
-    return {
-        "drawdown_r": micro(thresholds.drawdown_r),
-        "drawdown_share": micro(thresholds.drawdown_percent / 100.0),
-        "starting_equity": micro(thresholds.starting_equity),
-        "losing_streak": math.ceil(thresholds.losing_streak),
-        "order_rate": math.ceil(thresholds.orders_per_second),
-        "slippage": micro(thresholds.slippage_ratio),
-        "slippage_floor": micro(thresholds.slippage_floor_r),
-        "confidence": micro(thresholds.regime_confidence),
-        "latency": round(thresholds.latency_ms * 1_000),
-        "periods": math.ceil(thresholds.stale_periods),
-        "watch": math.ceil(thresholds.watch_every_s) * SECOND_MS,
+    """Thresholds as the whole numbers scripts compare; none that is set rounds to 0, which would be off."""
+    scaled = {
+        "drawdown_r": thresholds.drawdown_r * MICRO,
+        "drawdown_share": thresholds.drawdown_percent / 100.0 * MICRO,
+        "starting_equity": thresholds.starting_equity * MICRO,
+        "losing_streak": thresholds.losing_streak,
+        "order_rate": thresholds.orders_per_second,
+        "slippage": thresholds.slippage_ratio * MICRO,
+        "slippage_floor": thresholds.slippage_floor_r * MICRO,
+        "confidence": thresholds.regime_confidence * MICRO,
+        "latency": thresholds.latency_ms * 1_000,
+        "periods": thresholds.stale_periods,
+        "watch": thresholds.watch_every_s * SECOND_MS,
     }
+    return {name: max(1, round(value)) if value > 0 else 0 for name, value in scaled.items()}
+
+
+def confidence_micro(confidence: float) -> int:
+    """A confidence in whole millionths, never rounded up past what was sent."""
+    rounded = round(confidence * MICRO)
+    return rounded - 1 if rounded / MICRO > confidence else rounded
 
 
 def latency_us(milliseconds: float) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from decision.answer import Answer
 from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
-from persistence.breakers import LATENCIES_KEPT, latency_us
+from persistence.breakers import LATENCIES_KEPT, confidence_micro, latency_us
 from persistence.store import (
     ClockKind,
     DecideCommand,
@@ -19,7 +19,6 @@ from persistence.store import (
     Decision,
     StateMissing,
     Store,
-    micro,
 )
 from phantom.position import Position, terms_for
 from phantom.record import terms_record, track_record
@@ -170,7 +169,7 @@ class Judge:
             deadline_ms=terms.deadline_ms,
             step_ms=terms.step_ms,
             limits=profile.limits,
-            confidence_micro=None if signal.regime_confidence is None else micro(signal.regime_confidence),
+            confidence_micro=None if signal.regime_confidence is None else confidence_micro(signal.regime_confidence),
             latencies_us=tuple(self._untold),
         )
 

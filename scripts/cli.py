@@ -244,6 +244,8 @@ def rebuild(namespace: str | None, force: bool) -> None:
     wiring.record.migrate()
     report = rebuilding.rebuild(wiring.client, wiring.store.keys, wiring.record, force=force)
     click.echo(str(report))
+    # A namespace from before there were breakers has no thresholds in its record.
+    wiring.store.configure_breakers(wiring.settings.breakers.built(), now_ms=wiring.store.now_ms())
     click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
 
 

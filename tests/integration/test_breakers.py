@@ -140,6 +140,20 @@ def test_breakers_come_back_exactly(wiring: Wiring) -> None:
     }
 
 
+def test_a_namespace_from_before_breakers_gets_them_with_a_rebuild(wiring: Wiring) -> None:
+    old = Wiring(wiring.settings, namespace=f"{wiring.namespace}-old")
+    store, keys = old.store, old.store.keys
+    store.create(ClockKind.DATA, now_ms=T0)
+    store.set_mode(Mode.HALT, actor="me", reason="upgrade", now_ms=T0)
+    wiring.client.delete(keys.breakers())
+    old.ensure_namespace(ClockKind.DATA)
+    assert not wiring.client.exists(keys.breakers())
+    assert penumbra("rebuild", "--namespace", old.namespace).exit_code == 0
+    assert "thresholds" not in {fact.kind for fact in old.record.facts()}
+    assert store.breaker_inputs(now_ms=T0).entry["limit_drawdown_r"] == "2000000"
+    old.close()
+
+
 def test_a_deleted_breaker_state_blocks_until_it_is_rebuilt(wiring: Wiring) -> None:
     candle(wiring)
     lose(wiring, "a")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from decision.decide import Action
-from persistence.breakers import latency_us, share, slip_micro
+from persistence.breakers import confidence_micro, latency_us, share, slip_micro, whole_limits
 from persistence.memory_store import MemoryStore
 from persistence.store import Store
 from signals.breaker import NO_BREAKERS, Thresholds
@@ -126,3 +126,17 @@ def test_no_measure_that_is_no_number_lowers_risk() -> None:
     for bad in (float("nan"), float("inf"), -1.0, -float("inf")):
         assert latency_us(bad) > latency_us(60_000.0)
     assert slip_micro(float("nan")) == slip_micro(float("inf")) == slip_micro(1e300) > slip_micro(1e5)
+
+
+@pytest.mark.parametrize("name", [*SMALLER_IS_TIGHTER, "regime_confidence", "slippage_floor_r", "starting_equity"])
+def test_no_threshold_that_is_set_is_rounded_off(name: str) -> None:
+    off, tiny = whole_limits(NO_BREAKERS), whole_limits(replace(NO_BREAKERS, **{name: 1e-12}))
+    assert sum(off.values()) - off["watch"] == 0
+    assert sum(tiny.values()) - tiny["watch"] == 1
+
+
+def test_no_confidence_is_rounded_up() -> None:
+    limit = whole_limits(replace(NO_BREAKERS, regime_confidence=0.6))["confidence"]
+    for sent, below in ((0.6, False), (0.6 - 1e-12, True), (0.599_999_9, True), (0.600_000_1, False), (0.0, True)):
+        assert (confidence_micro(sent) < limit) is below, sent
+    assert all(confidence_micro(step / 100) == step * 10_000 for step in range(101))
