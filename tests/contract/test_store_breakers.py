@@ -451,15 +451,14 @@ def spoil(backend: Backend, field: str, value: str | None) -> None:
         store.client.hset(key, mapping=entry)
 
 
-@pytest.mark.parametrize("armed", [False, True])
 @pytest.mark.parametrize(
     ("field", "value"),
     [("", None), *((name, None) for name in FIELDS), ("equity_r", "nan"), ("limit_drawdown_r", "1.5"), ("gen", "")],
 )
 def test_missing_or_damaged_state_blocks_and_is_not_mended_by_accident(
-    backend: Backend, store: Store, armed: bool, field: str, value: str | None
+    backend: Backend, store: Store, field: str, value: str | None
 ) -> None:
-    arm(store, **({"drawdown_r": 20.0} if armed else {}))
+    arm(store, drawdown_r=20.0)
     waiting = claimed(store, "lost")
     store.decide(signal("waiting"))
     spoil(backend, field, value)
