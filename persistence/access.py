@@ -83,8 +83,8 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
     answers, counters = keys.signal(ANY), (keys.closed_total(ANY), keys.completed_trades(ANY))
     lists = (keys.trades(ANY), keys.win_rate(ANY), keys.breaker_history(), keys.slips())
     hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY), keys.breakers())
-    sets = (keys.claims(), keys.unreported(), keys.executed(), keys.due(), keys.follow(ANY), keys.claimed())
-    sets = (*sets, *open_, *closed)
+    waiting = (keys.claims(), keys.unreported(), keys.claimed())
+    sets = (*waiting, keys.executed(), keys.due(), keys.follow(ANY), *open_, *closed)
     learning = (keys.training(ANY), keys.corrections(ANY))
     streams = (keys.outbox(), keys.candles())
     # Whether HALT is in force, what the clock says: to be seen by a script, never to be written by it.
@@ -136,8 +136,8 @@ def _trainer(keys: Keys) -> tuple[Grant, ...]:
     training, bundles = keys.training(ANY), keys.bundles(ANY)
     scalars = tuple(keys.scalar(ANY, name) for name in ("nn_enabled", "last_train_count", "last_train_ts"))
     tables = tuple(keys.qcal(ANY, name) for name in ("thr", "last_train_count"))
-    known = (keys.meta(), keys.control(), keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
-    known = (*known, keys.breakers())
+    switches = (keys.meta(), keys.control(), keys.breakers())
+    known = (*switches, keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
     touched = (training, bundles, *scalars, *tables, keys.outbox(), keys.meta())
     return (
         Grant((*TRANSACTION, "info")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,9 +129,13 @@ def test_no_measure_that_is_no_number_lowers_risk() -> None:
     assert slip_micro(float("nan")) == slip_micro(float("inf")) == slip_micro(1e300) > slip_micro(1e5)
 
 
+def tiny_threshold(name: str) -> dict[str, Any]:
+    return {name: 1e-12}
+
+
 @pytest.mark.parametrize("name", [*SMALLER_IS_TIGHTER, "regime_confidence", "slippage_floor_r", "starting_equity"])
 def test_no_threshold_that_is_set_is_rounded_off(name: str) -> None:
-    off, tiny = whole_limits(NO_BREAKERS), whole_limits(replace(NO_BREAKERS, **{name: 1e-12}))
+    off, tiny = whole_limits(NO_BREAKERS), whole_limits(replace(NO_BREAKERS, **tiny_threshold(name)))
     assert sum(off.values()) - off["watch"] == 0
     assert sum(tiny.values()) - tiny["watch"] == 1
 
