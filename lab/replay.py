@@ -21,6 +21,7 @@ from runtime.judge import Judge
 from runtime.report import Reports
 from runtime.shelf import Shelf
 from runtime.trained import Trained
+from signals.breaker import DEFAULT_THRESHOLDS, NO_BREAKERS, Thresholds
 from signals.bucket import Bucket
 from signals.candle import Candle
 from signals.errors import Permanent
@@ -63,7 +64,10 @@ OnTrained = Callable[[str, Trained | None, MemoryStore], None]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Everything a replay found. ``decisions_hash`` covers every answer in order."""
+    """Everything a replay found. ``decisions_hash`` covers every answer in order.
+
+    ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred.
+    """
 
     trades: tuple[Trade, ...]
     answers: int
@@ -74,13 +78,15 @@ class Replayed:
     decisions_hash: str
     trained: tuple[Trained, ...] = ()
     history: History = field(default_factory=History)
+    breakers: Mapping[str, int] = field(default_factory=dict)
 
 
 class Replay:
     """One run over history.
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
-    side); ``on_end`` is told when a position of it ends; ``on_answer`` and ``on_trained`` let a caller watch.
+    side); ``limits`` applies limits and ``breakers`` as live would; ``on_end`` is told when a position ends;
+    ``on_answer`` and ``on_trained`` let a caller watch.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class Replay:
         profile: Profile,
         *,
         limits: bool = False,
+        breakers: Thresholds = DEFAULT_THRESHOLDS,
         admit: Admit = lambda _signal: True,
         on_end: Callable[[str], None] = lambda _signal_id: None,
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
@@ -100,6 +107,7 @@ class Replay:
         profiles = {profile.name: self.profile}
         self.store = MemoryStore("replay", keep_facts=False)
         self.store.create(ClockKind.DATA, now_ms=0)
+        self.store.configure_breakers(breakers if limits else NO_BREAKERS, now_ms=0)
         self.store.register(
             profile.name,
             "{}",
@@ -206,6 +214,7 @@ class Replay:
         open_now = sum(
             len(self.store.state.zsets.get(self.store.keys.follow(symbol), {})) for symbol in self._symbols()
         )
+        turns = self.store.breaker_inputs(now_ms=self.store.now_ms()).history
         return Replayed(
             trades=tuple(self._trades),
             answers=self._answers,
@@ -215,6 +224,7 @@ class Replay:
             candle_counts=self.store.candle_counts(),
             decisions_hash=self._hash.hexdigest(),
             trained=tuple(self._trained),
+            breakers=Counter(" ".join(line.split(" ")[1:3]) for line in turns),
         )
 
     def _symbols(self) -> Sequence[str]:
@@ -248,6 +258,7 @@ def payload_of(signal: Signal) -> dict[str, object]:
         "tp1": signal.tp1,
         "session": signal.session and signal.session.value,
         "volatility_regime": signal.volatility_regime and signal.volatility_regime.value,
+        "regime_confidence": signal.regime_confidence,
         "timeframe": signal.timeframe,
         "tag": signal.tag,
     }

@@ -81,13 +81,14 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
     positions = tuple(keys.position(prefix, ANY) for prefix in STATE_PREFIXES)
     open_, closed = (tuple(of(prefix) for prefix in STATE_PREFIXES) for of in (keys.open, keys.closed))
     answers, counters = keys.signal(ANY), (keys.closed_total(ANY), keys.completed_trades(ANY))
-    lists = (keys.trades(ANY), keys.win_rate(ANY))
-    hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY), keys.metrics(ANY))
-    sets = (keys.claims(), keys.unreported(), keys.executed(), keys.due(), keys.follow(ANY), *open_, *closed)
+    lists = (keys.trades(ANY), keys.win_rate(ANY), keys.breaker_history(), keys.slips())
+    hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY), keys.metrics(ANY), keys.breakers())
+    waiting = (keys.claims(), keys.unreported(), keys.claimed())
+    sets = (*waiting, keys.executed(), keys.due(), keys.follow(ANY), *open_, *closed)
     learning = (keys.training(ANY), keys.corrections(ANY))
     streams = (keys.outbox(), keys.candles())
     # Whether HALT is in force, what the clock says: to be seen by a script, never to be written by it.
-    seen = (keys.control(), keys.meta(), keys.market_clock(), keys.follower())
+    seen = (keys.control(), keys.meta(), keys.market_clock(), keys.follower(), keys.market_seen(), keys.latencies())
     touched = (*positions, answers, *counters, *lists, *hashes, *sets, *learning, *streams, *seen)
     job, result = "rq:job:*", "rq:results:*"
     return (
@@ -98,10 +99,12 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
         Grant(("hset", "expire", "persist", "hget", "hgetall", "exists"), (job,)),
         Grant(("xrevrange", "xread", "exists"), reads=(result,)),
         Grant(("evalsha",), touched),
-        Grant((*LOOKS, "xread", "llen"), reads=touched),
-        Grant(("hset",), (*positions, answers, *learning)),
+        Grant((*LOOKS, "xread", "llen", "lrange"), reads=touched),
+        Grant(("hset",), (*positions, answers, *learning, keys.breakers())),
+        Grant(("hdel",), (keys.breakers(),)),
         Grant(("hincrby",), (keys.meta(), *hashes)),
         Grant(("zadd", "zrem"), sets),
+        Grant(("zremrangebyscore",), (keys.claimed(),)),
         Grant(("incr",), counters),
         Grant(("rpush", "lpush", "ltrim"), lists),
         Grant(("xadd",), streams),
@@ -134,7 +137,8 @@ def _trainer(keys: Keys) -> tuple[Grant, ...]:
     learned, attempts = keys.tables(ANY), keys.attempts(ANY)
     scalars = tuple(keys.scalar(ANY, name) for name in ("nn_enabled", "last_train_count", "last_train_ts"))
     tables = tuple(keys.qcal(ANY, name) for name in ("thr", "last_train_count"))
-    known = (keys.meta(), keys.control(), keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
+    switches = (keys.meta(), keys.control(), keys.breakers())
+    known = (*switches, keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
     touched = (training, bundles, learned, attempts, *scalars, *tables, keys.outbox(), keys.meta())
     return (
         Grant((*TRANSACTION, "info")),

@@ -78,6 +78,22 @@ class Keys:
         """ZSET position -> moment after which a claimed position without a report is closed by simulation."""
         return self._key("ml:unreported")
 
+    def claimed(self) -> str:
+        """ZSET signal id -> claimed_at: orders of the last second."""
+        return self._key("ml:claimed")
+
+    def breakers(self) -> str:
+        """HASH: thresholds, what the breakers count, and the ones that are tripped. Missing means all are."""
+        return self._key("ml:breakers")
+
+    def breaker_history(self) -> str:
+        """LIST: the last hundred times a breaker tripped, cleared or was reset, newest first."""
+        return self._key("ml:breakers:history")
+
+    def slips(self) -> str:
+        """LIST of ``slip:expected`` in millionths of R: the last twenty fills, newest first."""
+        return self._key("ml:breakers:slips")
+
     def day(self, day: str) -> str:
         """HASH: realised executed results of a UTC day, in millionths of R and of money."""
         return self._key(f"ml:day:{day}")
@@ -193,7 +209,15 @@ class Keys:
         """STRING: a bundle's bytes, immutable under its content address."""
         return self._key(f"bundle:{address}")
 
-    # What the market supplies again after a loss: never part of a rebuild.
+    # What the market and the work itself supply again after a loss: never part of a rebuild.
+    def market_seen(self) -> str:
+        """HASH ``symbol|candle length`` -> close of the last candle followed; ``watched`` -> when we last looked."""
+        return self._key("market:seen")
+
+    def latencies(self) -> str:
+        """LIST: how long the last hundred decisions took, in microseconds, newest first."""
+        return self._key("market:latencies")
+
     def market_clock(self) -> str:
         """STRING: close time of the last candle, the clock of a data namespace."""
         return self._key("market:clock")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from decision.decide import Action
 from persistence.keys import STATE_PREFIXES, Keys
+from persistence.memory_breaker_store import MemoryBreakers
 from persistence.records import decision_from, forgotten, listed, position_from, training_from
 from persistence.state import MINUTE_MS, State
 from persistence.store import (
@@ -37,10 +38,11 @@ from signals.reasons import Reason
 from signals.timeday import utc_day
 
 
-class MemoryStore:
+class MemoryStore(MemoryBreakers):
     """State and facts of one namespace in this process. ``wall_ms`` stands in for the server's clock."""
 
     def __init__(self, namespace: str = "", *, wall_ms: int = 0, keep_facts: bool = True) -> None:
+        super().__init__()
         self.keys = Keys(namespace)
         self.state = State(self.keys)
         self.facts: list[Fact] = []
@@ -110,9 +112,9 @@ class MemoryStore:
                 fields = {"sid": command.signal_id, "fp": command.fingerprint, "first": first}
                 self._commit("alias", f"alias:{command.signal_id}", command.now_ms, fields)
                 return DecideReply(DecideStatus.DUPLICATE_BAR, self._decision_of(first))
-        action, reasons, blocked = self._checked(command)
-        # While the model is off its decisions are the heuristic's, and no claim may be revoked on its account.
-        ensemble = command.ensemble and Reason.MODE_ML_OFF.value not in reasons
+        action, reasons, blocked, alone = self._checked(command)
+        # Without the model its decisions are the heuristic's, and no claim may be revoked on its account.
+        ensemble = command.ensemble and not alone
         expires = command.now_ms + command.ttl_ms if action is Action.EXECUTE else 0
         tracked = action is not Action.REJECTED
         self._commit(
@@ -131,11 +133,14 @@ class MemoryStore:
                 "ensemble": "1" if ensemble else "0",
                 "pos": "1" if tracked else "0",
                 "bar": command.bar or "",
+                "limit_r": str(micro(command.limits.daily_loss_r)),
+                "limit_money": str(micro(command.limits.daily_loss_money)),
                 "blocked": blocked,
                 "day": utc_day(command.now_ms),
             },
             command.body,
         )
+        self._latencies.extendleft(str(latency) for latency in reversed(command.latencies_us))
         if tracked:
             self._open(command, Kind.EXECUTED if action is Action.EXECUTE else Kind.PHANTOM, expires)
         return DecideReply(DecideStatus.DONE, self._decision_of(command.signal_id))
@@ -152,34 +157,45 @@ class MemoryStore:
         status = DecideStatus.DUPLICATE_BAR if known.get("alias") else DecideStatus.REPLAY
         return DecideReply(status, self._decision_of(first))
 
-    def _checked(self, command: DecideCommand) -> tuple[Action, list[str], str]:
-        """The state's checks in SPEC 8's order; returns action, all reasons, and the one that is counted."""
+    def _checked(self, command: DecideCommand) -> tuple[Action, list[str], str, bool]:
+        """The state's checks in SPEC 8's order.
+
+        Returns the action, all reasons, the one that is counted, and whether the rules alone decided.
+        """
         action, wanted = command.want, command.reasons
         found: list[str] = []
         refusing: list[str] = []
+        alone = False
         if action is not Action.REJECTED:
             refused = self._age(command)
             tracked = sum(len(self.state.zsets.get(self.keys.open(prefix), {})) for prefix in STATE_PREFIXES)
             mode = self.state.hashes.get(self.keys.control(), {}).get("mode")
-            held = []
+            noted = []
             if mode is None:
-                held.append(Reason.MODE_MISSING.value)
+                noted.append(Reason.MODE_MISSING.value)
             elif mode == Mode.HALT:
-                held.append(Reason.MODE_HALT.value)
-            elif mode == Mode.ML_OFF:
+                noted.append(Reason.MODE_HALT.value)
+            panel, standing, daily = self._standing(command)
+            limited = self._limits(command) + daily
+            held = noted + [one.reason.value for one in standing if one.blocks] + limited
+            noted += [one.reason.value for one in standing] + limited
+            # Where the model's word does not count, its execute becomes what the rules alone say; a phantom stays one.
+            doubted = command.ensemble and action is Action.EXECUTE and not all(one.blocks for one in standing)
+            alone = mode == Mode.ML_OFF or doubted
+            if alone:
                 action, wanted = command.alternative, command.alternative_reasons
-            held += self._limits(command)
             full = [Reason.LIMIT_TRACKED_POSITIONS.value] if tracked >= command.limits.tracked_positions else []
             off = [Reason.MODE_ML_OFF.value] if mode == Mode.ML_OFF else []
-            found, refusing = refused + off + held + full, refused + held + full
+            found, refusing = refused + off + noted + full, refused + held + full
             if refused or full:
                 action = Action.REJECTED
             elif held:
                 action = Action.PHANTOM
+            self._record_turned(panel, command.now_ms)
         reasons = found + [reason.value for reason in wanted]
-        # ML_OFF changes who answers; it is not what refused.
+        # ML_OFF and breakers that leave it to the rules change who answers; they are not what refused.
         blocked = (*refusing, *(reason.value for reason in wanted))[0]
-        return action, reasons, "" if action is Action.EXECUTE else blocked
+        return action, reasons, "" if action is Action.EXECUTE else blocked, alone
 
     def _age(self, command: DecideCommand) -> list[str]:
         if command.now_ms - command.signal_ms > command.max_age_ms:
@@ -192,13 +208,10 @@ class MemoryStore:
         symbol_open = int(self.state.hashes.get(self.keys.executed_symbols(), {}).get(command.symbol, "0"))
         recent = self.state.zsets.get(self.keys.executes(), {}).values()
         rate = sum(at > command.now_ms - MINUTE_MS for at in recent)
-        day = self.state.hashes.get(self.keys.day(utc_day(command.now_ms)), {})
         tripped = (
             (limits.open_positions, len(self.state.zsets.get(self.keys.executed(), {})), Reason.LIMIT_OPEN_POSITIONS),
             (limits.per_symbol, symbol_open, Reason.LIMIT_SYMBOL_POSITIONS),
             (limits.executes_per_minute, rate, Reason.LIMIT_EXECUTE_RATE),
-            (micro(limits.daily_loss_r), -int(day.get("r_micro", "0")), Reason.LIMIT_DAILY_LOSS_R),
-            (micro(limits.daily_loss_money), -int(day.get("money_micro", "0")), Reason.LIMIT_DAILY_LOSS_MONEY),
         )
         return [reason.value for limit, used, reason in tripped if 0 < limit <= used]
 
@@ -244,6 +257,9 @@ class MemoryStore:
         mode = self.state.hashes.get(self.keys.control(), {}).get("mode")
         if mode not in (Mode.ON, Mode.ML_OFF) or (mode == Mode.ML_OFF and entry["ensemble"] == "1"):
             return Reason.CLAIM_REVOKED
+        against = self._claim_held(entry, position, now_ms)
+        if against is not None:
+            return against
         if "claimed_by" in entry:
             return Reason.CLAIM_GO
         fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine}
@@ -311,11 +327,23 @@ class MemoryStore:
             "groups": ",".join(command.groups),
         }
         self._commit("closed", f"closed:{command.signal_id}", command.now_ms, fields, command.result)
+        if known["kind"] == Kind.EXECUTED:
+            self._own_turned(command.now_ms)
         if command.learned:
             self._request_training(command.strategy, command.now_ms)
         return CommitStatus.DONE
 
-    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
+    def fill(
+        self,
+        signal_id: str,
+        prefix: str,
+        fill_id: str,
+        body: str,
+        *,
+        now_ms: int,
+        slip_micro: int | None = None,
+        expected_micro: int = 0,
+    ) -> CommitStatus:
         self.clock_kind()
         known = self.state.hashes.get(self.keys.position(prefix, signal_id))
         if known is None:
@@ -326,8 +354,9 @@ class MemoryStore:
             return CommitStatus.NOT_CLAIMED
         if known["status"] != "open":
             return CommitStatus.CLOSED
-        fields = {"sid": signal_id, "prefix": prefix, "fill": fill_id}
+        fields = {"sid": signal_id, "prefix": prefix, "fill": fill_id, **self._slip(slip_micro, expected_micro)}
         self._commit("fill", f"fill:{signal_id}:{fill_id}", now_ms, fields, body)
+        self._own_turned(now_ms)
         return CommitStatus.DONE
 
     def correct(

@@ -8,11 +8,13 @@ from typing import Any, TypeVar, cast
 
 import redis
 
+from persistence.breakers import FIELDS
 from persistence.connection import as_failure, text
 from persistence.durability import is_on_disk
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.preflight import check_server
 from persistence.records import decision_from, forgotten, position_from, training_from
+from persistence.redis_breaker_store import RedisBreakers
 from persistence.scripts import Scripts
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -47,7 +49,7 @@ Reply = TypeVar("Reply")
 PRUNE_BATCH = 500
 
 
-class RedisStore:
+class RedisStore(RedisBreakers):
     """State of one namespace in Redis; facts leave through the outbox stream."""
 
     def __init__(
@@ -79,7 +81,9 @@ class RedisStore:
 
     def create(self, clock: ClockKind, *, now_ms: int) -> ClockKind:
         args: dict[str, str | int] = {"schema": SCHEMA_VERSION, "clock": clock.value, "now": now_ms}
-        return ClockKind(text(self._run("create", {"ctl": self.keys.control()}, args)))
+        args["breakers"] = ",".join(FIELDS)
+        keys = {"ctl": self.keys.control(), "breakers": self.keys.breakers()}
+        return ClockKind(text(self._run("create", keys, args)))
 
     def exists(self) -> bool:
         return bool(self._ask(lambda: self.client.exists(self.keys.meta())))
@@ -163,8 +167,8 @@ class RedisStore:
             "symbols": self.keys.executed_symbols(),
             "executes": self.keys.executes(),
             "claims": self.keys.claims(),
-            "day": self.keys.day(day),
             "blocked": self.keys.blocked(command.prefix, day),
+            **self._standing_keys(command.now_ms),
         }
         if command.bar:
             keys["bar"] = self.keys.bar(command.bar)
@@ -196,10 +200,12 @@ class RedisStore:
             "sig": self.keys.signal(signal_id),
             "claims": self.keys.claims(),
             "unreported": self.keys.unreported(),
+            **self._standing_keys(now_ms),
         }
         args: dict[str, str | int] = {
             "sid": signal_id,
             "engine": engine,
+            "skew": CLOCK_SKEW_MS,
             "alias": int(alias),
             "now": now_ms,
             "grace": UNREPORTED_GRACE_MS,
@@ -263,6 +269,7 @@ class RedisStore:
             "win_rate": self.keys.win_rate(command.strategy),
             "training": self.keys.training(command.strategy),
             "metrics": self.keys.metrics(command.strategy),
+            **self._breaker_keys(),
         }
         args = self._position_args(command.prefix, command.signal_id, command.now_ms) | {
             "strategy": command.strategy,
@@ -284,9 +291,25 @@ class RedisStore:
         }
         return CommitStatus(text(self._run("close", keys, args)))
 
-    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
-        args = self._position_args(prefix, signal_id, now_ms) | {"fill": fill_id, "body": body}
-        return CommitStatus(text(self._run("fill", {"pos": self.keys.position(prefix, signal_id)}, args)))
+    def fill(
+        self,
+        signal_id: str,
+        prefix: str,
+        fill_id: str,
+        body: str,
+        *,
+        now_ms: int,
+        slip_micro: int | None = None,
+        expected_micro: int = 0,
+    ) -> CommitStatus:
+        keys = {"pos": self.keys.position(prefix, signal_id), "slips": self.keys.slips(), **self._breaker_keys()}
+        args = self._position_args(prefix, signal_id, now_ms) | {
+            "fill": fill_id,
+            "body": body,
+            "slip": "" if slip_micro is None else slip_micro,
+            "expected": expected_micro,
+        }
+        return CommitStatus(text(self._run("fill", keys, args)))
 
     def correct(
         self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
@@ -587,6 +610,8 @@ def _decide_args(command: DecideCommand, day: str) -> dict[str, str | int]:
         "limit_money": micro(limits.daily_loss_money),
         "limit_tracked": limits.tracked_positions,
         "limit_outbox": limits.outbox_entries,
+        "confidence": -1 if command.confidence_micro is None else command.confidence_micro,
+        "latencies": ",".join(str(latency) for latency in command.latencies_us),
     }
 
 

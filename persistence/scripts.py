@@ -32,14 +32,20 @@ NAMES = (
     "survey",
     "table",
     "refuse",
+    "configure",
+    "reset",
+    "watch",
 )
+WITH_BREAKERS = frozenset({"decide", "claim", "close", "fill", "configure", "reset", "watch"})
+"""Scripts that read or move the breakers begin with their rule as well."""
 
 
 @cache
 def source(name: str) -> str:
     """A script's text with the shared head."""
     folder = resources.files("persistence") / "lua"
-    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    heads = ("prelude", "breakers") if name in WITH_BREAKERS else ("prelude",)
+    return "".join((folder / f"{part}.lua").read_text("utf-8") for part in (*heads, name))
 
 
 class Scripts:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 
+from persistence import breaker_fold
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.store import RETENTION_MS, SCHEMA_VERSION, TRADES_KEPT, UNREPORTED_GRACE_MS, WIN_RATE_WINDOW, Fact
 
@@ -49,6 +50,8 @@ class State:
             "pointed": self._pointed,
             "table": self._table,
             "refused": self._refused,
+            "thresholds": self._thresholds,
+            "breaker": self._breaker,
         }[fact.kind](fact)
         self.hash(self.keys.meta())["seq"] = str(fact.seq)
 
@@ -69,6 +72,15 @@ class State:
         self.hash(self.keys.meta()).update(
             schema=SCHEMA_VERSION, clock=fact.fields["clock"], created_at=str(fact.at_ms), epoch="1"
         )
+        self.hash(self.keys.breakers()).update(breaker_fold.new_entry())
+
+    def _thresholds(self, fact: Fact) -> None:
+        breaker_fold.set_thresholds(self.hash(self.keys.breakers()), fact)
+
+    def _breaker(self, fact: Fact) -> None:
+        history = self.lists.setdefault(self.keys.breaker_history(), [])
+        slips = self.lists.setdefault(self.keys.slips(), [])
+        breaker_fold.turn(self.hash(self.keys.breakers()), history, slips, fact)
 
     def _control(self, fact: Fact) -> None:
         self.hash(self.keys.control()).update(
@@ -205,6 +217,7 @@ class State:
         position.update(claimed_by=fact.fields["engine"], claimed_at=str(fact.at_ms))
         self.zset(self.keys.claims()).pop(signal_id, None)
         self.zset(self.keys.unreported())[member] = int(position["deadline"]) + UNREPORTED_GRACE_MS
+        breaker_fold.count_order(self.zset(self.keys.claimed()), signal_id, fact.at_ms)
 
     def _unclaimed(self, fact: Fact) -> None:
         signal_id, prefix = fact.fields["sid"], fact.fields["prefix"]
@@ -238,6 +251,8 @@ class State:
         position["fill_ids"] = position.get("fill_ids", "") + fact.fields["fill"] + ","
         earlier = position.get("fills", "")
         position["fills"] = f"{earlier}\n{fact.body}" if earlier else fact.body
+        slips = self.lists.setdefault(self.keys.slips(), [])
+        breaker_fold.count_slip(self.hash(self.keys.breakers()), slips, fact.fields)
 
     def _closed(self, fact: Fact) -> None:
         it = fact.fields
@@ -267,6 +282,7 @@ class State:
             day = self.hash(self.keys.day(it["day"]))
             _add(day, "r_micro", int(it["r_micro"]))
             _add(day, "money_micro", int(it["money_micro"]))
+            breaker_fold.count_result(self.hash(self.keys.breakers()), it)
         self._count(it["strategy"], it, fact.body)
 
     def _count(self, strategy: str, it: Mapping[str, str], body: str) -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from decision.decide import Action
+from persistence.breaker_store import BreakerStore
 from qscore.threshold import TABLE_RECORDS
 from signals.errors import Permanent
 from signals.profile import Kind, Limits
@@ -91,6 +92,8 @@ class DecideCommand:
     terms: str = "{}"
     track: str = "{}"
     limits: Limits = field(default_factory=Limits)
+    confidence_micro: int | None = None
+    latencies_us: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -294,7 +297,7 @@ class PublishStatus(StrEnum):
     FENCED = "FENCED"
 
 
-class Store(Protocol):
+class Store(BreakerStore, Protocol):
     """Two implementations, one battery: Redis scripts and memory."""
 
     def create(self, clock: ClockKind, *, now_ms: int) -> ClockKind:
@@ -408,8 +411,18 @@ class Store(Protocol):
         """Close a position, count it, and hand the learner its row."""
         ...
 
-    def fill(self, signal_id: str, prefix: str, fill_id: str, body: str, *, now_ms: int) -> CommitStatus:
-        """Record a fill of a claimed position."""
+    def fill(
+        self,
+        signal_id: str,
+        prefix: str,
+        fill_id: str,
+        body: str,
+        *,
+        now_ms: int,
+        slip_micro: int | None = None,
+        expected_micro: int = 0,
+    ) -> CommitStatus:
+        """Record a fill of a claimed position, its adverse slip and the slip its costs allow, in millionths of R."""
         ...
 
     def correct(

@@ -189,6 +189,8 @@ class Follower:
             if followed.stored.step_ms == series.step_ms:
                 self._step(series.symbol, followed, candle, now_ms)
         self._push_volatility(series, candle)
+        # Last: from here on this candle counts as seen, with everything it moved.
+        self.store.see_candle(series.symbol, series.step_ms, closes_ms, now_ms=now_ms)
         series.recent.append(candle)
 
     def _load(self, symbol: str, now_ms: int) -> None:
@@ -324,6 +326,7 @@ class Follower:
         To be called when no candle is waiting: what is overdue then has none.
         """
         self._sweep(now_ms, now_ms)
+        self.store.watch_breakers(now_ms=now_ms)
         return self._told()
 
     def _sweep(self, now_ms: int, seen_ms: int) -> None:

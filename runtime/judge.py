@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from decision.answer import Answer
 from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
-from persistence.store import DecideCommand, DecideReply, DecideStatus, Decision, StateMissing, Store
+from persistence.breakers import LATENCIES_KEPT, confidence_micro, latency_us
+from persistence.store import (
+    ClockKind,
+    DecideCommand,
+    DecideReply,
+    DecideStatus,
+    Decision,
+    StateMissing,
+    Store,
+)
 from phantom.position import Position, terms_for
 from phantom.record import terms_record, track_record
 from qscore.threshold import SEED, Threshold, static_threshold
@@ -49,6 +59,8 @@ class Judge:
         self.sessions = tuple(sessions)
         self._watch = watch
         self._shelf = shelf
+        # A commit cannot time itself: each one carries what the decisions before it took, newest first.
+        self._untold: deque[int] = deque(maxlen=LATENCIES_KEPT)
 
     def judge(self, payload: object) -> Answer:
         """Answer a payload: the first answer for its id, for ever."""
@@ -66,10 +78,19 @@ class Judge:
             if isinstance(parsed, Refusal):
                 reply = self.store.decide(self._refused(signal_id, fingerprint, parsed, payload))
             else:
-                reply = self.store.decide(self._command(parsed, fingerprint, unscored))
+                reply = self._decided(self._command(parsed, fingerprint, unscored))
         except StateMissing as missing:
             return self._without_state(signal_id, started, missing)
-        return self._answer(signal_id, reply, started)
+        answer = self._answer(signal_id, reply, started)
+        if reply.status is DecideStatus.DONE and self.store.clock_kind() is ClockKind.LIVE:
+            self._untold.appendleft(latency_us(math.nan if answer.latency_ms is None else answer.latency_ms))
+        return answer
+
+    def _decided(self, command: DecideCommand) -> DecideReply:
+        reply = self.store.decide(command)
+        if reply.status is DecideStatus.DONE:
+            self._untold.clear()
+        return reply
 
     def refuse(self, raw: bytes, refusal: Refusal) -> Answer:
         """Record and answer bytes that never became a payload; the same bytes get the same answer."""
@@ -164,6 +185,8 @@ class Judge:
             deadline_ms=terms.deadline_ms,
             step_ms=terms.step_ms,
             limits=profile.limits,
+            confidence_micro=None if signal.regime_confidence is None else confidence_micro(signal.regime_confidence),
+            latencies_us=tuple(self._untold),
         )
 
     def _scored(
@@ -230,6 +253,7 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "timeframe": signal.timeframe,
         "tag": signal.tag,
         "features": dict(signal.features),
+        "regime_confidence": signal.regime_confidence,
         "score": scoring.score,
         "heuristic_score": scoring.heuristic_score,
         "score_source": scoring.source.value,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from persistence.breakers import slip_micro
 from persistence.store import CloseCommand, CloseHow, CommitStatus, Store, StoredPosition, micro
 from phantom.position import ExitReason, Outcome, Terms, Track
 from phantom.record import terms_from, track_from
@@ -137,10 +138,25 @@ class Reports:
                 # The rest of an order was withdrawn; what was filled before is in the market.
                 return ReportReply(report.signal_id, Reason.REPORT_CONFLICT, "quantity", "filled in part before")
             return self._end(position, report, Outcome.NO_FILL, ExitReason.NO_FILL)
+        slip, expected = self._slip(position, report)
         status = self.store.fill(
-            report.signal_id, position.prefix, report.key, _report_json(report), now_ms=self.store.now_ms()
+            position.signal_id,
+            position.prefix,
+            report.key,
+            _report_json(report),
+            now_ms=self.store.now_ms(),
+            slip_micro=slip,
+            expected_micro=expected,
         )
         return _reply(report, status)
+
+    def _slip(self, position: StoredPosition, report: Report) -> tuple[int, int]:
+        """How much worse than its twin's fill this one was, and what the costs allow on the way in: half of them."""
+        terms = terms_from(json.loads(position.terms))
+        decision = self.store.decision(position.signal_id)
+        known: dict[str, Any] = json.loads(decision.body) if decision is not None else {}
+        allowed = terms.cost_r(float(known.get("costs_bps", 0.0))) / 2.0
+        return slip_micro(terms.in_r(report.price)), max(0, slip_micro(allowed))
 
     def close(self, payload: object) -> ReportReply:
         """Record how a position ended; a second, different report is a correction."""

@@ -27,6 +27,7 @@ from runtime.secrecy import MASK, masked, password_of, spellings
 from runtime.sources import PREFIX, BadSettings, EnvironmentSource, SecretFilesSource, TomlSource
 from scorer.heuristic import RULES
 from scorer.schema import SCHEMAS
+from signals.breaker import Thresholds
 from signals.errors import Invalid
 from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
 from signals.signal import STRATEGY_PATTERN
@@ -131,7 +132,7 @@ class AccessSettings(_Section):
         return {name.removesuffix("_password"): word.get_secret_value() for name, word in words.items() if word}
 
 
-def _built_in(kind: type[Profile | Limits], name: str) -> Any:
+def _built_in(kind: type[Profile | Limits | Thresholds], name: str) -> Any:
     """Take a default from where it is decided; a profile that says nothing keeps it anyway."""
     return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
@@ -146,6 +147,54 @@ class LimitsSettings(_Section):
     daily_loss_money: float = _built_in(Limits, "daily_loss_money")
     tracked_positions: int = _built_in(Limits, "tracked_positions")
     outbox_entries: int = _built_in(Limits, "outbox_entries")
+
+
+class BreakerSettings(_Section):
+    """Breakers of the namespace; 0 switches one off. Block: phantom; rules only: a model's execute does not count."""
+
+    drawdown_r: float = Field(
+        default=_built_in(Thresholds, "drawdown_r"), description="block: R below the high water of executed equity"
+    )
+    drawdown_percent: float = Field(
+        default=_built_in(Thresholds, "drawdown_percent"), description="block: the same of money, when it is reported"
+    )
+    starting_equity: float = Field(
+        default=_built_in(Thresholds, "starting_equity"), description="money at the beginning; 0: drawdown in R only"
+    )
+    losing_streak: int = Field(
+        default=_built_in(Thresholds, "losing_streak"), description="rules only: executed losses in a row"
+    )
+    orders_per_second: int = Field(default=_built_in(Thresholds, "orders_per_second"), description="block: claims")
+    slippage_ratio: float = Field(
+        default=_built_in(Thresholds, "slippage_ratio"), description="rules only: last 20 fills to what costs_bps allow"
+    )
+    slippage_floor_r: float = Field(
+        default=_built_in(Thresholds, "slippage_floor_r"), description="at least so much slip is expected of a fill"
+    )
+    regime_confidence: float = Field(
+        default=_built_in(Thresholds, "regime_confidence"), description="rules only below it, when a signal sends one"
+    )
+    latency_ms: float = Field(
+        default=_built_in(Thresholds, "latency_ms"), description="rules only: p99 of the last 100 decisions"
+    )
+    stale_periods: int = Field(
+        default=_built_in(Thresholds, "stale_periods"), description="block: candles or watches missed"
+    )
+    watch_every_s: int = Field(
+        default=_built_in(Thresholds, "watch_every_s"), description="how often the follower must look at least"
+    )
+
+    def built(self) -> Thresholds:
+        """The thresholds these settings say."""
+        return Thresholds(**self.model_dump())
+
+    @model_validator(mode="after")
+    def _thresholds_hold(self) -> Self:
+        try:
+            self.built()
+        except Invalid as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class ProfileSettings(_Section):
@@ -222,6 +271,7 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     relay: RelaySettings = RelaySettings()
     follow: FollowSettings = FollowSettings()
+    breakers: BreakerSettings = BreakerSettings()
     log: LogSettings = LogSettings()
     access: AccessSettings = AccessSettings()
     profiles: dict[str, ProfileSettings] = Field(default={}, examples=list(DEFAULT_PROFILES))

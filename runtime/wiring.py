@@ -161,6 +161,8 @@ class Wiring:
             now_ms = self.store.server_ms() if clock is ClockKind.LIVE else 0
             self.store.create(clock, now_ms=now_ms)
         now_ms = self.store.now_ms()
+        if not self.store.configure_breakers(self.settings.breakers.built(), now_ms=now_ms):
+            log.error("the state of the breakers is missing: nothing executes until `penumbra rebuild` has restored it")
         for profile in self.profiles.values():
             settings = canonical_json(asdict(profile))
             self.store.register(

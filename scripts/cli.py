@@ -258,6 +258,8 @@ def rebuild(namespace: str | None, force: bool) -> None:
     wiring.store.check_server(any_schema=True)
     report = rebuilding.rebuild(wiring.patient_client, wiring.store.keys, wiring.record, force=force)
     click.echo(str(report))
+    # A namespace from before there were breakers has no thresholds in its record.
+    wiring.store.configure_breakers(wiring.settings.breakers.built(), now_ms=wiring.store.now_ms())
     click.echo("The namespace is in HALT. Look it over, then run: penumbra on")
 
 
@@ -341,6 +343,37 @@ def _switch_up(namespace: str | None, mode: Mode, command: str, reason: str, con
         click.echo(f"To let it execute again: penumbra {command} --confirm {current.generation}")
         sys.exit(EXIT_REFUSED if confirm is not None else 0)
     _switch(namespace, mode, reason, expected=None if safer else confirm)
+
+
+@main.group(invoke_without_command=True)
+@namespace_option
+@json_option
+@click.pass_context
+def breakers(ctx: click.Context, namespace: str | None, as_json: bool) -> None:
+    """Show every breaker with value and limit, armed or not, and when it tripped."""
+    ctx.obj = namespace
+    if ctx.invoked_subcommand is None:
+        from scripts import breakers as shown
+        from scripts.learning import console, echo
+
+        found = shown.report(_wiring(namespace))
+        if as_json:
+            echo(found.as_dict())
+        else:
+            shown.print_report(found, console())
+
+
+@breakers.command("reset")
+@click.argument("name")
+@click.option("--confirm", type=int, default=None, help="the generation you have looked at")
+@click.pass_obj
+def reset_breaker(namespace: str | None, name: str, confirm: int | None) -> None:
+    """Let a breaker count anew. Riskier, so it takes two steps: look, then confirm what you saw."""
+    import getpass
+
+    from scripts import breakers as shown
+
+    click.echo(shown.reset(_wiring(namespace), name, confirm, actor=f"cli:{getpass.getuser()}"))
 
 
 @main.command()

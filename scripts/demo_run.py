@@ -32,7 +32,7 @@ from runtime.reconcile import reconciled
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.processes import Processes
-from scripts.replay_run import Scene, run_info
+from scripts.replay_run import Scene, print_breakers, run_info
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.errors import Permanent, Transient
 from signals.profile import Profile
@@ -105,7 +105,8 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
             trades, head = _recorded(wiring, processes)
     finally:
         _close(settings, keep=options.keep, console=console)
-    replayed = _replayed(profile, series, signals, strategy)
+    scene = Scene(profile, series, signals, strategy, limits=True, breakers=settings.breakers.built())
+    replayed = _replayed(scene)
     run = _run_info(options, strategy, series, profile, replayed, source)
     run = replace(run, record_head=head.hash, record_facts=head.links)
     learning = learning_of(profile, replayed.history, trades, seed=1)
@@ -357,11 +358,11 @@ def _run_info(
     return replace(run, source=source.kind, source_detail=source.detail, source_seed=source.seed)
 
 
-def _replayed(profile: Profile, series: Series, signals: list[Signal], strategy: StrategySettings) -> Replayed:
+def _replayed(scene: Scene) -> Replayed:
     """The same candles and signals through the same code in memory, with limits and the learner as live."""
     from learning.fit import fit_candidate  # noqa: PLC0415 - brings scikit-learn, which the live path leaves apart
 
-    return Scene(profile, series, signals, strategy, limits=True).play(fit=fit_candidate)
+    return scene.play(fit=fit_candidate)
 
 
 def _write(summary: Summary, page: Path) -> Path:
@@ -413,6 +414,7 @@ def _say_goodbye(
         highlight=False,
         soft_wrap=True,
     )
+    print_breakers(replayed, console)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, how in (
         ("report", str(page)),

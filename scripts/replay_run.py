@@ -25,6 +25,7 @@ from runtime.follow import VOLATILITY_TIMEFRAMES
 from runtime.settings import Settings
 from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
+from signals.breaker import DEFAULT_THRESHOLDS, Thresholds
 from signals.profile import Clamping, Profile
 from signals.signal import Signal
 
@@ -80,6 +81,7 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
             f"signals answered {replayed.answers}, held back because one was open {replayed.skipped}, ", end=""
         )
         console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
+        print_breakers(replayed, console)
         console.print(f"report {page}", highlight=False)
     return outcome
 
@@ -90,7 +92,8 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
     for complaint in series.complaints:
         console.print(f"[yellow]left out or missing[/] {complaint}", highlight=False)
     settings = strategy_settings(options.strategy, options.timeframe, options.atr_stop, options.cooldown)
-    profile = profile_for(Settings.load().profile(options.strategy), series, options.threshold)
+    loaded = Settings.load()
+    profile = profile_for(loaded.profile(options.strategy), series, options.threshold)
     if options.growth is not None:
         profile = replace(profile, retrain_growth=options.growth)
     if options.clamp is not None:
@@ -99,7 +102,8 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
         signals = strategy_signals(options.strategy, series, settings)
         runs = SETTINGS if options.learn else 1
         task = bar.add_task(f"{len(signals)} proposals", total=runs * series.candle_count)
-        scene = Scene(profile, series, signals, settings, limits=options.limits, bar=(bar, task))
+        breakers = loaded.breakers.built()
+        scene = Scene(profile, series, signals, settings, limits=options.limits, breakers=breakers, bar=(bar, task))
         replayed, learning = scene.learn(options.seed) if options.learn else (scene.play(), None)
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
     summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
@@ -125,6 +129,7 @@ class Scene:
     signals: list[Signal]
     settings: StrategySettings
     limits: bool = False
+    breakers: Thresholds = DEFAULT_THRESHOLDS
     bar: tuple[Progress, TaskID] | None = None
 
     def play(self, profile: Profile | None = None, fit: Fit | None = None) -> Replayed:
@@ -134,6 +139,7 @@ class Scene:
         replay = Replay(
             self.profile if profile is None else profile,
             limits=self.limits,
+            breakers=self.breakers,
             admit=guard.admit if self.settings.one_open else lambda _signal: True,
             on_end=guard.closed,
             # Of no more than live would know: a regime that only a replay can tell would be another gate.
@@ -190,6 +196,13 @@ def _trainer_with(watch: Watch) -> LearnerFor:
     return made
 
 
+def print_breakers(replayed: Replayed, console: Console) -> None:
+    """Which breakers turned how often, when limits were applied."""
+    if replayed.breakers:
+        told = ", ".join(f"{name} {times}×" for name, times in sorted(replayed.breakers.items()))
+        console.print(f"breakers {told}", highlight=False)
+
+
 def run_info(
     strategy: str,
     settings: StrategySettings,
@@ -229,6 +242,7 @@ def as_json(outcome: ReplayOutcome) -> dict[str, object]:
         "skipped_one_open": replayed.skipped,
         "rejected": dict(replayed.rejected),
         "still_open": replayed.still_open,
+        "breakers": dict(replayed.breakers),
         "trained": [asdict(attempt) for attempt in replayed.trained],
         "candles": dict(replayed.candle_counts),
         "page": str(outcome.page),

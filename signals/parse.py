@@ -163,6 +163,9 @@ def _signal(payload: object, profiles: Mapping[str, Profile]) -> Signal:
         features=_features(payload.get("features")),
         session=_session(payload),
         volatility_regime=_regime(payload),
+        regime_confidence=(
+            None if payload.get("regime_confidence") is None else number_field(payload, "regime_confidence")
+        ),
         timeframe=None if payload.get("timeframe") is None else text_field(payload, "timeframe"),
         tag=None if payload.get("tag") is None else text_field(payload, "tag"),
     )

@@ -70,6 +70,7 @@ class Signal:
     features: Mapping[str, FeatureValue] = field(default_factory=dict)
     session: Session | None = None
     volatility_regime: VolatilityRegime | None = None
+    regime_confidence: float | None = None
     timeframe: str | None = None
     tag: str | None = None
 
@@ -91,6 +92,9 @@ class Signal:
             require(math.isfinite(self.tp1), Reason.FIELD_NOT_FINITE, "tp1")
             between = sign * self.entry < sign * self.tp1 < sign * self.tp
             require(between, Reason.GEOMETRY_TP1, "tp1", "strictly between entry and tp")
+        if self.regime_confidence is not None:
+            require(math.isfinite(self.regime_confidence), Reason.FIELD_NOT_FINITE, "regime_confidence")
+            require(0.0 <= self.regime_confidence <= 1.0, Reason.FIELD_RANGE, "regime_confidence", "0 to 1")
         if self.timeframe is not None:
             timeframe_ms(self.timeframe)
         if self.tag is not None:

@@ -59,6 +59,22 @@ if kind == 'executed' then
   redis.call('HINCRBY', K.day, 'r_micro', A.r_micro)
   redis.call('HINCRBY', K.day, 'money_micro', A.money_micro)
 end
+if kind == 'executed' and intact then
+  for _, unit in ipairs({ 'r', 'money' }) do
+    B['equity_' .. unit] = text(redis.call('HINCRBY', K.breakers, 'equity_' .. unit, A[unit .. '_micro']))
+    if int(B['equity_' .. unit]) > int(B['high_' .. unit]) then
+      B['high_' .. unit] = B['equity_' .. unit]
+      redis.call('HSET', K.breakers, 'high_' .. unit, B['high_' .. unit])
+    end
+  end
+  -- What lost money goes on with a streak, whatever it is called.
+  if A.outcome == 'loss' or int(A.r_micro) < 0 then
+    B.streak = text(redis.call('HINCRBY', K.breakers, 'streak', 1))
+  elseif A.outcome == 'win' then
+    B.streak = '0'
+    redis.call('HSET', K.breakers, 'streak', '0')
+  end
+end
 redis.call('INCR', K.closed_total)
 redis.call('HINCRBY', K.outcomes, A.outcome, 1)
 for i, name in ipairs(counted) do
@@ -76,6 +92,10 @@ emit('closed', 'closed:' .. A.sid, A.result, {
   'track', A.track, 'learned', A.learned, 'win', A.win, 'r_micro', A.r_micro, 'money_micro', A.money_micro, 'day', A.day,
   'report', A.report, 'position_kind', kind, 'groups', A.groups,
 })
+if kind == 'executed' then
+  read_own()
+  record_turned()
+end
 -- One request per boundary, in the commit that reaches it: no kill and no race can skip or repeat it.
 if A.learned == '1' then
   local training = redis.call('HMGET', K.training, 'next', 'requested')

@@ -1,4 +1,4 @@
--- The commit of a decision: replay, then age, mode, limits, then what the gate wants.
+-- The commit of a decision: replay, then age, mode, breakers, limits, then what the gate wants.
 local known = redis.call('HGETALL', K.sig)
 if #known > 0 then
   local entry = {}
@@ -33,6 +33,11 @@ end
 local now = int(A.now)
 local action, wanted = A.want, A.reasons
 local refused, held, full, off = {}, {}, {}, false
+local noted, alone = {}, false
+local latencies = {}
+for word in string.gmatch(A.latencies, '[^,]+') do
+  latencies[#latencies + 1] = word
+end
 local window = text(now - 60000)
 if action ~= 'rejected' then
   if now - int(A.signal_ms) > int(A.max_age) then
@@ -50,19 +55,40 @@ if action ~= 'rejected' then
   elseif mode ~= 'ON' then
     held[1] = 'MODE_MISSING'
   end
+  noted[1] = held[1]
+  for _, one in ipairs(standing(A.symbol, int(A.step), now, int(A.confidence), latencies)) do
+    noted[#noted + 1] = one[1]
+    if one[2] then
+      held[#held + 1] = one[1]
+    else
+      alone = true
+    end
+  end
+  -- Where the model's word does not count, its execute becomes what the rules alone say; a phantom stays one.
+  alone = alone and not off and A.ensemble == '1' and action == 'execute'
+  if alone then
+    action, wanted = A.alternative, A.alternative_reasons
+  end
   local checks = {
     { A.limit_open, redis.call('ZCARD', K.executed), 'LIMIT_OPEN_POSITIONS' },
     { A.limit_symbol, int(redis.call('HGET', K.symbols, A.symbol)), 'LIMIT_SYMBOL_POSITIONS' },
     { A.limit_rate, redis.call('ZCOUNT', K.executes, '(' .. window, '+inf'), 'LIMIT_EXECUTE_RATE' },
-    { A.limit_r, -int(redis.call('HGET', K.day, 'r_micro')), 'LIMIT_DAILY_LOSS_R' },
-    { A.limit_money, -int(redis.call('HGET', K.day, 'money_micro')), 'LIMIT_DAILY_LOSS_MONEY' },
-    { A.limit_outbox, redis.call('XLEN', K.outbox), 'RECORD_BEHIND' },
   }
   for _, check in ipairs(checks) do
     local limit = int(check[1])
     if limit > 0 and check[2] >= limit then
-      held[#held + 1] = check[3]
+      held[#held + 1], noted[#noted + 1] = check[3], check[3]
     end
+  end
+  local losses = redis.call('HMGET', K.day, 'r_micro', 'money_micro')
+  for place, kind in ipairs({ { 'r', 'LIMIT_DAILY_LOSS_R' }, { 'money', 'LIMIT_DAILY_LOSS_MONEY' } }) do
+    local name = 'daily_loss_' .. kind[1] .. ':' .. A.strategy
+    if daily_loss(name, int(A['limit_' .. kind[1]]), 0 - int(losses[place])) then
+      held[#held + 1], noted[#noted + 1] = kind[2], kind[2]
+    end
+  end
+  if int(A.limit_outbox) > 0 and redis.call('XLEN', K.outbox) >= int(A.limit_outbox) then
+    held[#held + 1], noted[#noted + 1] = 'RECORD_BEHIND', 'RECORD_BEHIND'
   end
   local tracked = redis.call('ZCARD', K.open_phantom) + redis.call('ZCARD', K.open_scalp_phantom)
   if tracked >= int(A.limit_tracked) then
@@ -75,7 +101,7 @@ if action ~= 'rejected' then
   end
 end
 local reasons = {}
-for _, list in ipairs({ refused, off and { 'MODE_ML_OFF' } or {}, held, full }) do
+for _, list in ipairs({ refused, off and { 'MODE_ML_OFF' } or {}, noted, full }) do
   for _, reason in ipairs(list) do
     reasons[#reasons + 1] = reason
   end
@@ -84,7 +110,7 @@ for reason in string.gmatch(wanted, '[^,]+') do
   reasons[#reasons + 1] = reason
 end
 local all = table.concat(reasons, ',')
--- ML_OFF changes who answers; it is not what refused.
+-- ML_OFF and breakers that leave it to the rules change who answers; they are not what refused.
 local blocked = action == 'execute' and '' or refused[1] or held[1] or full[1] or string.match(wanted, '[^,]+')
 local expires = action == 'execute' and text(now + int(A.ttl)) or '0'
 local tracked_flag = action == 'rejected' and '0' or '1'
@@ -94,8 +120,16 @@ if not countable(redis.call('HGET', K.symbols, A.symbol), redis.call('HGET', K.b
 end
 local entry = {
   'fp', A.fp, 'strategy', A.strategy, 'symbol', A.symbol, 'prefix', A.prefix, 'action', action, 'reasons', all,
-  'expires', expires, 'ensemble', off and '0' or A.ensemble, 'pos', tracked_flag, 'bar', A.bar,
+  'expires', expires, 'ensemble', (off or alone) and '0' or A.ensemble, 'pos', tracked_flag, 'bar', A.bar,
+  'limit_r', A.limit_r, 'limit_money', A.limit_money,
 }
+record_turned()
+for place = #latencies, 1, -1 do
+  redis.call('LPUSH', K.latencies, latencies[place])
+end
+if #latencies > 0 then
+  redis.call('LTRIM', K.latencies, 0, LATENCIES_KEPT - 1)
+end
 redis.call('HSET', K.sig, 'body', A.body, 'at', A.now, unpack(entry))
 redis.call('ZADD', K.ledger, A.now, A.sid)
 if K.bar and tracked_flag == '1' then

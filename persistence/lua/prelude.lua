@@ -18,6 +18,7 @@ local TYPES = {
   meta = 'hash', ctl = 'hash', sig = 'hash', pos = 'hash', pos_phantom = 'hash', pos_scalp_phantom = 'hash',
   symbols = 'hash', day = 'hash', blocked = 'hash', outcomes = 'hash', corrections = 'hash', profile = 'hash', training = 'hash',
   bundles = 'hash', tables = 'hash', attempts = 'hash', refusals = 'hash', metrics = 'hash',
+  bundles = 'hash', breakers = 'hash', seen = 'hash', claimed = 'zset', history = 'list', slips = 'list', latencies = 'list',
   ledger = 'zset', executed = 'zset', executes = 'zset', claims = 'zset', unreported = 'zset', due = 'zset',
   follow = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
   bar = 'string', completed = 'string', closed_total = 'string', threshold = 'string', nn_enabled = 'string',

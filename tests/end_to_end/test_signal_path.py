@@ -19,6 +19,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from lab.recorded import trades_of
+from persistence.candle_feed import CandleFeed
 from persistence.store import ClockKind
 from runtime.clock import pause, stopwatch
 from runtime.embedded import EmbeddedServers
@@ -30,6 +31,7 @@ from signals.candle import Candle
 from signals.profile import Kind
 from signals.reasons import Reason
 from worker.client import Client
+from worker.follow import FollowLoop
 
 STEP_MS = 300_000
 START_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC
@@ -54,6 +56,7 @@ def wiring(
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__OPEN_POSITIONS", "0")
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__PER_SYMBOL", "0")
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__EXECUTES_PER_MINUTE", "0")
+    monkeypatch.setenv("PENUMBRA_BREAKERS__ORDERS_PER_SECOND", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.chdir(tmp_path)
     made = Wiring(Settings.load())
@@ -88,6 +91,12 @@ def candle(index: int, *, high: float = 100.5, low: float = 99.5) -> Candle:
     return Candle(START_MS + index * STEP_MS, 100.0, high, low, 100.0, 1.0)
 
 
+def show(wiring: Wiring, engine: Client, index: int = 0) -> None:
+    """Feed a candle and follow it: without candles nothing executes."""
+    engine.candle("BTCUSDT", "5m", candle(index))
+    FollowLoop(wiring.store, CandleFeed(wiring.client, wiring.store.keys), wiring.follower()).cycle()
+
+
 def answered(job: Job) -> dict[str, Any] | None:
     result = job.latest_result()
     return None if result is None else result.return_value
@@ -104,7 +113,7 @@ def test_a_plain_producer_gets_an_answer(
     # Only what RQ's own documentation tells a producer, on a connection that decodes and on one that does not.
     connection = redis.Redis.from_url(wiring.redis_url, decode_responses=False)
     queue = Queue(f"{wiring.namespace}.signals", connection=connection, serializer=JSONSerializer)
-    engine.candle("BTCUSDT", "5m", candle(0))
+    show(wiring, engine)
     job = queue.enqueue("worker.jobs.process_signal", payload(f"plain-{producer_connection}"))
     result = CliRunner().invoke(main, ["worker", "--burst"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -112,6 +121,28 @@ def test_a_plain_producer_gets_an_answer(
     assert answer is not None
     assert answer["action"] == "execute"
     assert answer["position_id"] == f"plain-{producer_connection}"
+
+
+def test_what_waited_ten_minutes_in_the_queue_is_expired(wiring: Wiring, engine: Client) -> None:
+    queue = Queue(
+        f"{wiring.namespace}.signals",
+        connection=redis.Redis.from_url(wiring.redis_url),
+        serializer=JSONSerializer,
+    )
+    show(wiring, engine)
+    waited = queue.enqueue("worker.jobs.process_signal", payload("waited"))
+    for index in (1, 2):
+        show(wiring, engine, index)
+    fresh = queue.enqueue("worker.jobs.process_signal", payload("fresh", ts=START_MS + 3 * STEP_MS))
+    assert penumbra("worker", "--burst").exit_code == 0
+    late, control = answered(waited), answered(fresh)
+    assert late is not None
+    assert control is not None
+    assert (late["action"], late["reasons"][0]) == ("rejected", "SIGNAL_EXPIRED")
+    assert control["action"] == "execute"
+    recorded = wiring.store.decision("waited")
+    assert recorded is not None
+    assert Reason.SIGNAL_EXPIRED in recorded.reasons
 
 
 def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
@@ -128,7 +159,7 @@ def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
         # The first worker is ours to kill, so nobody may complain that it ended.
         with Processes(tmp_path / "doomed", {}) as doomed:
             pid = doomed.start("worker", ["worker", "--alone"])
-            engine.candle("BTCUSDT", "5m", candle(0))
+            assert engine.await_followed(engine.candle("BTCUSDT", "5m", candle(0)))
             jobs = [queue.enqueue("worker.jobs.process_signal", payload(f"s{n}", good=n % 3 > 0)) for n in range(MANY)]
             until(lambda: sum(answered(job) is not None for job in jobs[:20]) >= 5, "first answers")
             os.kill(pid, signal.SIGKILL)
@@ -175,7 +206,7 @@ def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
 
 
 def test_the_operators_switch_and_a_rebuild(wiring: Wiring, engine: Client) -> None:
-    engine.candle("BTCUSDT", "5m", candle(0))
+    show(wiring, engine)
     service = wiring.service
     assert service.judge(payload("before"))["action"] == "execute"
     assert "HALT" in penumbra("halt", "fire", "drill").output
@@ -226,14 +257,14 @@ def test_the_operators_switch_and_a_rebuild(wiring: Wiring, engine: Client) -> N
 
 
 def test_a_halt_needs_no_postgres(wiring: Wiring, engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.candle("BTCUSDT", "5m", candle(0))
+    show(wiring, engine)
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     assert "HALT" in penumbra("halt").output
     assert wiring.service.judge(payload("a"))["action"] == "phantom"
 
 
 def test_a_close_is_reported_under_either_id(wiring: Wiring, engine: Client) -> None:
-    engine.candle("BTCUSDT", "5m", candle(0))
+    show(wiring, engine)
     first = wiring.service.judge(payload("a", timeframe="1h"))
     again = wiring.service.judge(payload("b", timeframe="60m"))
     assert (again["action"], again["position_id"]) == (first["action"], "a")
@@ -257,7 +288,7 @@ def test_a_close_pays_the_costs_of_its_decision(wiring: Wiring, monkeypatch: pyt
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__COSTS_BPS", "10")
     costly = Wiring(Settings.load())
     stranger = Client(wiring.redis_url, namespace=wiring.namespace, engine="test")
-    stranger.candle("BTCUSDT", "5m", candle(0))
+    show(wiring, stranger)
     costly.service.judge(payload("a"))
     stranger.claim("a")
     stranger.report_close("a", price=104.0, ts=START_MS + 2 * STEP_MS, reason="tp")

@@ -393,6 +393,7 @@ def test_no_secret_lies_in_the_server(house: Guarded, postgres_dsn: str, monkeyp
     monkeypatch.setenv("PENUMBRA_SIGNING_KEY", key)
     wiring = Wiring(Settings.load())
     wiring.ensure_namespace()
+    wiring.follower().candle("BTCUSDT", "5m", bar(-1))
     executed(house)
     wiring.close()
     with house.client(WATCHER) as watcher:

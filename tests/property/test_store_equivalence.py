@@ -15,7 +15,7 @@ from signals.reasons import Reason
 from tests.support.stores import T0, Backend, in_memory, on_redis, signal, state_of
 from tests.support.stories import Author, begin, readings
 
-LENGTH = 150
+LENGTH = 200
 NAMES = [*(f"s{number}" for number in range(50)), "nobody"]
 
 
@@ -68,8 +68,16 @@ def test_the_stories_are_worth_telling() -> None:
             now += step.waits_ms
             reply = step.run(backend.store, now)
             met[step.verb].add(reply.status if isinstance(reply, DecideReply) else reply)
+            met["reasons"].update(reply.decision.reasons if isinstance(reply, DecideReply) else ())
+            if isinstance(reply, tuple):
+                met["reasons"].update(reply[0])
+                met["claim"].add(reply[1])
     assert met["decide"] == set(DecideStatus)
-    assert met["claim"] == {reason for reason in Reason if reason.name.startswith("CLAIM_")}
+    assert met["claim"] >= {reason for reason in Reason if reason.name.startswith("CLAIM_")}
+    assert len(met["claim"]) > len([reason for reason in Reason if reason.name.startswith("CLAIM_")])
+    breakers = {reason for reason in Reason if reason.name.startswith(("BREAKER_", "DATA_", "LIMIT_"))}
+    assert met["reasons"] >= breakers - {Reason.BREAKER_MISSING}
+    assert met["reset"] == met["thresholds"] | {False} == {True, False}
     assert met["lapse"] == {True, False}
     expected = {
         "touch": "DONE REPLAY STALE MISSING",

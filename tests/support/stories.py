@@ -9,7 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from decision.decide import Action
+from persistence.breakers import RESETTABLE, generation
 from persistence.store import ClockKind, CloseHow, Mode, PublishCommand, Store, StoredPosition, TableCommand
+from signals.breaker import NO_BREAKERS, Thresholds
 from signals.profile import Limits
 from signals.reasons import Reason
 from tests.support.stores import BELOW, DAY, HOUR, MINUTE, SECOND, T0, UNLIMITED, ending, signal
@@ -20,6 +22,21 @@ Item = TypeVar("Item")
 TIGHT = Limits(
     open_positions=3, per_symbol=2, executes_per_minute=3, daily_loss_r=2.5, daily_loss_money=90.0, tracked_positions=6
 )
+NERVOUS = Thresholds(
+    drawdown_r=1.5,
+    drawdown_percent=5.0,
+    starting_equity=1_000.0,
+    losing_streak=2,
+    orders_per_second=1,
+    slippage_ratio=1.5,
+    slippage_floor_r=0.01,
+    regime_confidence=0.5,
+    latency_ms=0.05,
+    stale_periods=0,
+)
+LOSSES = replace(UNLIMITED, daily_loss_r=1.5, daily_loss_money=90.0)
+BLIND = replace(NO_BREAKERS, stale_periods=3, watch_every_s=60)
+STEP_MS = 300_000
 WHY = {Action.EXECUTE: Reason.SCORE_PASSED, Action.PHANTOM: BELOW, Action.REJECTED: Reason.GEOMETRY_STOP}
 WAITS = [0] * 44 + [1, SECOND, SECOND, SECOND, 9 * SECOND, 11 * SECOND, MINUTE, HOUR, 20 * HOUR, 40 * HOUR]
 
@@ -70,6 +87,11 @@ class Author:
             "point": (6, self._point),
             "table": (5, self._table),
             "refuse": (2, self._refuse),
+            "order": (16, self._order),
+            "thresholds": (3, self._thresholds),
+            "see": (6, self._see),
+            "watch": (2, self._watch),
+            "reset": (5, self._reset),
         }
         verb = self._pick([name for name, (weight, _) in verbs.items() for _ in range(weight)])
         waits = 31 * DAY if verb == "prune" and self._chance(0.4) else self._pick(WAITS)
@@ -104,6 +126,8 @@ class Author:
             "reasons": (WHY[want],),
             "alternative": self._pick([Action.EXECUTE, Action.PHANTOM]),
             "fingerprint": "other" if self._chance(0.05) else "one",
+            "confidence_micro": self._pick([None, None, None, None, 400_000, 500_000]),
+            "latencies_us": (self._pick([10, 40, 40, 40, 90]),) * self._pick([0, 0, 1, 60]),
         }
         return lambda store, now: store.decide(
             signal(name, now_ms=now, signal_ms=now - age, entry_ms=now, deadline_ms=now + lasts, **changes)
@@ -162,10 +186,86 @@ class Author:
         )
 
     def _fill(self) -> Run:
-        fill = self._pick(["r1", "r2", "r11"])
-        return self._on_position(
-            lambda store, position, now: store.fill(position.signal_id, position.prefix, fill, f"[{now}]", now_ms=now)
-        )
+        fill, slip = self._pick(["r1", "r2", "r11"]), self._pick([None, 10_000, 90_000])
+        # Now and then an order comes in many pieces: a verdict on slippage needs twenty fills.
+        pieces = [fill, *(f"{fill}-{piece}" for piece in range(self._pick([0, 12])))]
+
+        def run(store: Store, position: StoredPosition, now: int) -> object:
+            replies = [
+                store.fill(
+                    position.signal_id,
+                    position.prefix,
+                    piece,
+                    f"[{now}]",
+                    now_ms=now,
+                    slip_micro=slip,
+                    expected_micro=20_000,
+                )
+                for piece in pieces
+            ]
+            return replies[0]
+
+        return self._on_position(run)
+
+    def _order(self) -> Run:
+        """A whole trade in a moment, so that results and orders add up: decide, claim, and mostly a loss."""
+        self._names.append(f"s{len(self._names)}")
+        name, model, pause = self._names[-1], self._chance(0.5), self._pick([0, 0, 0, 2 * SECOND])
+        # What stands between decision and claim is told only where it came in between.
+        between = self._pick([None, None, None, NERVOUS, BLIND, Mode.HALT])
+        afterwards, pieces = self._pick([NO_BREAKERS, NO_BREAKERS, None]), self._pick([0, 0, 20])
+        r_micro = self._pick([-1_000_000, -1_000_000, 2_000_000, None])
+
+        def run(store: Store, now: int) -> object:
+            open_ = {"signal_ms": now, "entry_ms": now, "deadline_ms": now + HOUR, "limits": LOSSES}
+            decided = store.decide(signal(name, now_ms=now, ensemble=model, **open_))
+            if isinstance(between, Mode):
+                store.set_mode(between, actor="me", reason="fire", now_ms=now)
+            elif between is not None:
+                store.configure_breakers(between, now_ms=now)
+            go = store.claim(name, "e1", now_ms=now + pause)
+            if go is Reason.CLAIM_GO and r_micro is not None:
+                position = store.position(name)
+                if position is not None:
+                    for piece in range(pieces):
+                        told_slip = {"slip_micro": 90_000, "expected_micro": 20_000}
+                        store.fill(name, position.prefix, str(piece), "[]", now_ms=now + pause, **told_slip)
+                    report = replace(
+                        ending(position, now_ms=now + pause),
+                        outcome="win" if r_micro > 0 else "loss",
+                        how=CloseHow.REPORT,
+                        report_id="o",
+                        r_micro=r_micro,
+                        money_micro=50 * r_micro,
+                    )
+                    store.close(report)
+            if isinstance(between, Mode):
+                store.set_mode(Mode.ON, actor="me", reason="out", now_ms=now)
+            if afterwards is not None:
+                store.configure_breakers(afterwards, now_ms=now)
+            return decided.decision.reasons, go
+
+        return run
+
+    def _thresholds(self) -> Run:
+        chosen = self._pick([NO_BREAKERS, NERVOUS, NERVOUS, NERVOUS, BLIND])
+        return lambda store, now: store.configure_breakers(chosen, now_ms=now)
+
+    def _see(self) -> Run:
+        symbol, ahead = self._pick(["BTCUSDT", "ETHUSDT"]), self._pick([0, 0, 0, HOUR, -HOUR])
+        return lambda store, now: store.see_candle(symbol, STEP_MS, now + ahead, now_ms=now)
+
+    def _watch(self) -> Run:
+        return lambda store, now: store.watch_breakers(now_ms=now)
+
+    def _reset(self) -> Run:
+        name, behind = self._pick([*RESETTABLE, "latency"]), self._pick([0, 0, 1])
+
+        def run(store: Store, now: int) -> object:
+            seen = generation(store.breaker_inputs(now_ms=now).entry, name)
+            return store.reset_breaker(name, actor="me and you", expected=seen - behind, now_ms=now)
+
+        return run
 
     def _correct(self) -> Run:
         report, learned = self._pick(["r1", "r2", "r11"]), self._chance(0.7)
@@ -267,6 +367,7 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         [(store.refusals(name), store.attempts(name), store.metrics(name)) for name in ("trend", "scalp")],
         [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
         store.clock_kind(),
+        _inputs(store, now),
         [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],
         list(store.followed_symbols()),
         # In whose order among equal moments is nobody's promise.
@@ -274,6 +375,17 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         sorted(position.signal_id for position in store.unreported(now)),
         sorted(position.signal_id for position in store.overdue(now)),
     ]
+
+
+def _inputs(store: Store, now: int) -> object:
+    inputs = store.breaker_inputs(now_ms=now)
+    return replace(
+        inputs,
+        entry=dict(inputs.entry),
+        seen=dict(inputs.seen),
+        latencies=tuple(inputs.latencies),
+        history=tuple(inputs.history),
+    )
 
 
 def begin(store: Store) -> int:

@@ -18,6 +18,7 @@ from lab.trade import Trade
 from market.candles import Candles
 from market.generated import generate
 from market.reference_strategies import OpenGuard, proposals
+from signals.breaker import DEFAULT_THRESHOLDS
 from signals.bucket import Session, VolatilityRegime
 from signals.candle import Candle
 from signals.errors import Permanent
@@ -55,7 +56,9 @@ def run(
     candles: Candles | Sequence[Candles], signals: Iterable[Signal], profile: Profile = TREND, *, limits: bool = False
 ) -> tuple[Replayed, list[Answer]]:
     answers: list[Answer] = []
-    replay = Replay(profile, limits=limits, on_answer=lambda _signal, answer: answers.append(answer))
+    # These histories begin with a signal, before any candle could be seen.
+    breakers = replace(DEFAULT_THRESHOLDS, stale_periods=0)
+    replay = Replay(profile, limits=limits, breakers=breakers, on_answer=lambda _signal, answer: answers.append(answer))
     return replay.run([candles] if isinstance(candles, Candles) else candles, list(signals)), answers
 
 
@@ -237,6 +240,24 @@ def test_limits_change_decisions_and_are_off_by_default() -> None:
     assert answers[1].reasons[0].value == "LIMIT_SYMBOL_POSITIONS"
     assert "LIMIT_SYMBOL_POSITIONS" in limited.trades[1].reasons
     assert limited.decisions_hash != free.decisions_hash
+
+
+def test_with_limits_a_signal_before_the_first_candle_is_blind() -> None:
+    answers: list[Answer] = []
+    replay = Replay(TREND, limits=True, on_answer=lambda _signal, answer: answers.append(answer))
+    replayed = replay.run([series(*[NOTHING] * 3, TO_TARGET)], [signal("a", 0), signal("b", 1)])
+    assert [answer.action.value for answer in answers] == ["phantom", "execute"]
+    assert answers[0].reasons[0].value == "DATA_STALE_FEED"
+    assert replayed.breakers == {"stale_breakers tripped": 1, "stale_breakers cleared": 1}
+
+
+def test_a_replay_says_which_breakers_turned() -> None:
+    breakers = replace(DEFAULT_THRESHOLDS, drawdown_r=2.0)
+    replay = Replay(TREND, limits=True, breakers=breakers)
+    signals = [signal(f"s{place}", place) for place in range(1, 5)]
+    replayed = replay.run([series(NOTHING, *[TO_STOP] * 4)], signals)
+    assert replayed.breakers == {"drawdown_r tripped": 1}
+    assert [kind for _, kind, _ in told(replayed)] == ["executed", "executed", "phantom", "phantom"]
 
 
 def test_the_daily_loss_is_that_of_the_replay_itself() -> None:

@@ -267,6 +267,7 @@ def test_the_example_is_current_and_shows_the_defaults() -> None:
         "queue",
         "relay",
         "follow",
+        "breakers",
         "log",
         "access",
         "profiles",
