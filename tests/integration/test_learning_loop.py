@@ -205,7 +205,7 @@ def test_a_scorer_that_hangs_is_ended_from_outside_and_nothing_executes(
     worker.work(burst=True)
     # The time limit is no Exception, so nothing above could swallow it: recorded, a phantom, whatever the rules say.
     assert job.get_status() == "finished"
-    answer = job.latest_result().return_value  # type: ignore[union-attr]
+    answer: Any = job.latest_result().return_value  # type: ignore[union-attr]
     assert answer["action"] == "phantom"
     assert Reason.SCORE_TIMEOUT.value in answer["reasons"]
     decision = world.store.decision("hung")
