@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from scripts.bench import Row
 
 KEY = bytes(range(32))
-# What `penumbra worker` imports, and what scoring with pickled heads would have to.
-SERVING = ("scripts.cli", "runtime.wiring", "worker.client", "worker.queue")
-PICKLED = ("sklearn.ensemble", "sklearn.neural_network")
 TRAINERS = ("sklearn", "scipy", "learning")
 
 
@@ -60,8 +56,10 @@ def _launched(*arguments: str) -> dict[str, Any]:
 
 def _become(bundle: Path | None) -> dict[str, object]:
     started = stopwatch()
-    for name in PICKLED if bundle is None else SERVING:
-        import_module(name)
+    if bundle is None:
+        _import_pickled()
+    else:
+        _import_serving()
     import_s = stopwatch() - started
     said = None if bundle is None else _asked(bundle.read_bytes())
     rooms = {name.partition(".")[0] for name in sys.modules}
@@ -71,6 +69,20 @@ def _become(bundle: Path | None) -> dict[str, object]:
         "said": said,
         "trainers": [name for name in TRAINERS if name in rooms],
     }
+
+
+def _import_serving() -> None:
+    """What `penumbra worker` imports."""
+    import runtime.wiring  # noqa: F401, PLC0415 - timed
+    import scripts.cli  # noqa: F401, PLC0415
+    import worker.client  # noqa: PLC0415
+    import worker.queue  # noqa: F401, PLC0415
+
+
+def _import_pickled() -> None:
+    """What scoring with pickled heads would import."""
+    import sklearn.ensemble  # noqa: PLC0415 - timed
+    import sklearn.neural_network  # noqa: F401, PLC0415
 
 
 def _asked(data: bytes) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -44,7 +45,7 @@ def wiring(folder: Path, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, tmp
     """A Redis of this test's own, which it may kill."""
     monkeypatch.setenv("PENUMBRA_REDIS_URL", embedded.start_valkey(folder).url)
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
-    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "9f3c1a7be2d8465091b7c6d2e5f80a34c1e7")
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", hashlib.sha256(b"of this test").hexdigest())
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__PER_SYMBOL", "0")
     monkeypatch.setenv("PENUMBRA_PROFILES__TREND__LIMITS__EXECUTES_PER_MINUTE", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))

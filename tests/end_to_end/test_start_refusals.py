@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ def wiring(
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
     monkeypatch.setenv("PENUMBRA_REDIS_URL", embedded.start_valkey(tmp_path / "own").url)
     monkeypatch.setenv("PENUMBRA_REDIS__TIMEOUT_MS", "5000")
-    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", "9f3c1a7be2d8465091b7c6d2e5f80a34c1e7")
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", hashlib.sha256(b"of this test").hexdigest())
     monkeypatch.chdir(tmp_path)
     made = Wiring(Settings.load())
     yield made
