@@ -200,3 +200,6 @@ on conflict (namespace, address) do nothing
 
 -- name: bundle
 select data from penumbra.bundles where namespace = %(namespace)s and address = %(address)s
+
+-- name: server_version
+select current_setting('server_version')

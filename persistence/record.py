@@ -376,6 +376,10 @@ class Record:
         """How many facts came again with another content."""
         return int(self._value("count_conflicts"))
 
+    def server_version(self) -> str:
+        """The server's version."""
+        return str(self._value("server_version"))
+
     def _value(self, name: str) -> Any:
         with self._connected() as connection:
             row = connection.execute(query(name), {"namespace": self.namespace}).fetchone()

@@ -585,5 +585,23 @@ def down() -> None:
     )
 
 
+@main.command()
+@click.option("--minutes", type=click.FloatRange(0.5, 1440), default=5.0, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="of the market, the load and the order of the faults")
+@click.option("--load", type=click.Choice(["small", "normal", "design"]), default="normal", show_default=True)
+@click.option("--fsync", type=click.Choice(["everysec", "always", "both"]), default="everysec", show_default=True)
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), default=None, help="keep data and logs here")
+@click.option("--baseline", is_flag=True, help="put the stack that everybody writes first through the same, beside it")
+@json_option
+def chaos(minutes: float, seed: int, load: str, fsync: str, keep: Path | None, baseline: bool, as_json: bool) -> None:
+    """Hurt real processes under load on servers of their own, and count what was lost; fails unless nothing was."""
+    from scripts.chaos.run import ChaosOptions, run_command
+
+    options = ChaosOptions(minutes=minutes, seed=seed, load=load, keep=keep, baseline=baseline)
+    chosen = ("everysec", "always") if fsync == "both" else (fsync,)
+    if not run_command(options, chosen, as_json=as_json):  # type: ignore[arg-type]  # click has checked the words
+        sys.exit(1)
+
+
 if __name__ == "__main__":
     main()
