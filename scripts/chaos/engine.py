@@ -47,7 +47,7 @@ class Stage(StrEnum):
 
 @dataclass(slots=True)
 class Flight:
-    """One signal on its way. ``closed`` is how the engine's own broker ended it; ``in_doubt`` that a claim may stand."""
+    """One signal on its way. ``closed`` is its broker's ending; ``in_doubt``: a claim may stand."""
 
     id: str
     payload: dict[str, object]
