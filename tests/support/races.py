@@ -115,6 +115,11 @@ def on_positions(packed: bytes) -> bool:
     return any(word in packed for word in (b":pos:", b":sig:", b":follow:"))
 
 
+def on_counts(packed: bytes) -> bool:
+    """The same, and commands that look at how many outcomes there are."""
+    return on_positions(packed) or b":completed_trades" in packed
+
+
 def on_learning(packed: bytes) -> bool:
     """Commands that change a strategy's learning."""
     return b"EVALSHA" in packed[:24] or b":bundle:" in packed
@@ -362,7 +367,7 @@ RACES = (
     Race("close/close, two followers", _close_two_followers, on_positions, reads_first=True),
     Race("close/touch", _close_or_touch, on_positions, reads_first=True),
     Race("open/close, one id", _open_or_close),
-    Race("close/close at a boundary", _boundary_two_closes, on_positions, reads_first=True),
+    Race("close/close at a boundary", _boundary_two_closes, on_counts, reads_first=True),
     Race("halt/decide", _halt_or_decide),
     Race("halt/claim", _halt_or_claim),
     Race("publish/publish", _publish_twice, on_learning),
@@ -385,8 +390,8 @@ class Tally:
         return f"{self.name}: {self.orders} orders, {self.read_first} read before a commit, {len(self.wrong)} wrong"
 
 
-def race(redis_url: str, pair: Race, name: str) -> Tally:
-    """Every order of a pair, each in a namespace of its own."""
+def race(redis_url: str, pair: Race, name: str, *, until_wrong: bool = False) -> Tally:
+    """Every order of a pair, or those up to the first wrong one, each in a namespace of its own."""
     tally = Tally(pair.name)
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(redis_url)) for _ in range(3)]
@@ -415,6 +420,8 @@ def race(redis_url: str, pair: Race, name: str) -> Tally:
             tally.wrong_after_reading += first and bool(wrong)
             if wrong:
                 tally.wrong.append(f"{''.join(map(str, run.order))}: {', '.join(wrong)}")
+                if until_wrong:
+                    break
     return tally
 
 
