@@ -71,7 +71,7 @@ _here = _Here()
 
 @contextmanager
 def _gated() -> Iterator[None]:
-    send = AbstractConnection.send_packed_command
+    send: Any = AbstractConnection.send_packed_command
 
     def gated_send(self: AbstractConnection, command: Any, check_health: bool = True) -> Any:
         if _here.worker is not None:

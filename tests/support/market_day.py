@@ -97,12 +97,12 @@ def _candles(day: MarketDay, symbol: str, rng: random.Random) -> None:
         one = made[place]
         due = one.ts + STEP_MS + rng.randint(0, 2_000)
         # Nobody can know that something came before the first, and the last few leave no time to notice.
-        fate = rng.random() if 0 < place < len(made) - 8 else 0.5
+        fate = rng.random() if 0 < place < len(made) - 14 else 0.5
         if fate < GAP:
             pass
         elif fate < GAP + LATE:
             # So late that its place has been given up.
-            day.arrivals.append(Arrival(due + 7 * STEP_MS, symbol, one))
+            day.arrivals.append(Arrival(due + 12 * STEP_MS, symbol, one))
         elif fate < GAP + LATE + SWAPPED:
             day.arrivals.append(Arrival(due + STEP_MS + 3_000, symbol, one))
             truth.append(one)
@@ -138,7 +138,7 @@ def _plan(name: str, rng: random.Random) -> Plan:
         reports.append((at, entry + sign * rng.choice((reward * risk, -risk, 0.25))))
         if rng.random() < 0.3:
             reports.append((at + rng.randint(0, 30) * 60_000, entry + sign * 0.125))
-    engines = ("e1", "e2") if rng.random() < 0.3 else ("e1",)
+    engines: tuple[str, ...] = ("e1", "e2") if rng.random() < 0.3 else ("e1",)
     if rng.random() < 0.2:
         engines = ()
     return Plan(payload, sent, engines, rng.random() < 0.5, tuple(reports))
@@ -149,11 +149,12 @@ def simulated(payload: dict[str, object], profile: Profile, candles: Sequence[Ca
     parsed = parse_signal(payload, {profile.name: profile})
     if isinstance(parsed, Refusal):
         raise TypeError(str(parsed))
-    state: Position | Closed = Position.open(terms_for(parsed, profile))
+    position = Position.open(terms_for(parsed, profile))
     for candle in candles:
-        state = advance(state, candle)
+        state = advance(position, candle)
         if isinstance(state, Closed):
             return state
+        position = state
     return None
 
 

@@ -61,7 +61,9 @@ class Ground:
     stack: ExitStack
 
     def client(self) -> redis.Redis:
-        return self.stack.enter_context(connect(self.redis_url))
+        client = connect(self.redis_url)
+        self.stack.callback(client.close)
+        return client
 
     def store(self, name: str = "") -> RedisStore:
         """A store in a namespace that has been created."""

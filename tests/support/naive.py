@@ -76,7 +76,6 @@ class Naive:
     """Six positions opened and closed, with a stock client that sends again what was not answered."""
 
     name = "naive"
-    stages = ("open", "close")
 
     def tell(self, redis_url: str, dsn: str, namespace: str, stage: Callable[[str], None]) -> dict[str, Any]:
         with stock_client(redis_url) as client, psycopg.connect(dsn, autocommit=True) as connection:

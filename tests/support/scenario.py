@@ -6,7 +6,7 @@ queue and restarted processes would. A step that fails for a passing reason is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -68,7 +68,6 @@ class Scenario(Protocol):
     """A story that can be told any number of times, and what it must have come to."""
 
     name: str
-    stages: Sequence[str]
 
     def tell(self, redis_url: str, dsn: str, namespace: str, stage: Stage) -> dict[str, Any]:
         """Tell the whole story, naming each stage as it begins; returns what the tellers saw on the way."""
@@ -164,7 +163,6 @@ class Gate:
     """Signals, claims, fills, candles, closes, a correction, a boundary, a bundle, a halt, and all of it on record."""
 
     name = "gate"
-    stages = ("create", "decide", "claim", "close", "relay", "publish", "control")
 
     def tell(self, redis_url: str, dsn: str, namespace: str, stage: Stage) -> dict[str, Any]:
         with ExitStack() as stack:
@@ -270,7 +268,8 @@ class _Teller:
     def candle(self, place: int, ohlc: str = "100 100.5 99.5 100") -> None:
         self.stage("close")
         ts = T0 + place * STEP_MS
-        text = candle_text(Candle(ts, *(float(word) for word in ohlc.split()), 1.0, final=True))
+        opened, high, low, close = (float(word) for word in ohlc.split())
+        text = candle_text(Candle(ts, opened, high, low, close, 1.0))
         again(lambda: self.store.feed(SYMBOL, "5m", text, ts + STEP_MS))
         self.loop.idle = False
         self.loop.run(lambda: self.loop.idle)

@@ -26,7 +26,8 @@ class Tap(Protocol):
 @contextmanager
 def tapped(tap: Tap) -> Iterator[None]:
     """Let everything this process sends pass ``tap``; a pipeline is one packet, a transaction's commit a statement."""
-    send, wait = AbstractConnection.send_packed_command, psycopg.Connection.wait
+    send: Any = AbstractConnection.send_packed_command
+    wait: Any = psycopg.Connection.wait
 
     def tapped_send(self: AbstractConnection, command: Any, check_health: bool = True) -> Any:
         what = command_name(command)
@@ -52,11 +53,12 @@ def tapped(tap: Tap) -> Iterator[None]:
 @contextmanager
 def answers_awaited() -> Iterator[None]:
     """Return from sending only when the answer has come: what the tap calls answered has then taken effect."""
-    send = AbstractConnection.send_packed_command
+    send: Any = AbstractConnection.send_packed_command
 
     def patient_send(self: AbstractConnection, command: Any, check_health: bool = True) -> Any:
         sent = send(self, command, check_health)
-        select.select([self._sock], [], [], LONGEST_ANSWER_S)  # type: ignore[attr-defined]
+        socket: Any = self._sock
+        select.select([socket], [], [], LONGEST_ANSWER_S)
         return sent
 
     with patch.object(AbstractConnection, "send_packed_command", patient_send):
