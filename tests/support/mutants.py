@@ -429,6 +429,8 @@ MUTANTS = (
            no_order_breaks("halt/decide")),
     Mutant("claim without owner", "claim.lua", "entry.claimed_by ~= A.engine", "false",
            no_order_breaks("claim/claim, two engines")),
+    Mutant("claim by another id", "claim.lua", "(entry.claimed_as or A.sid) ~= A.asked", "false",
+           no_order_breaks("claim/claim, two ids of a candle")),
     Mutant("claim after the halt", "claim.lua", "mode ~= 'ON' and mode ~= 'ML_OFF'", "false",
            no_order_breaks("halt/claim")),
     Mutant("claim without expiry", "claim.lua", "int(A.now) > int(entry.expires)", "false", a_late_claim_is_refused),

@@ -177,6 +177,25 @@ def _claim_two_engines(stage: Stage) -> tuple[Sequence[Work], Check]:
     return works, check
 
 
+def _claim_two_ids(stage: Stage) -> tuple[Sequence[Work], Check]:
+    for name in "ab":
+        stage.judge(stage.look).judge(signal(name, 0, timeframe="5m", tag="x"))
+    works = [
+        lambda store=store, name=name: store.claim(name, "e", now_ms=store.now_ms())
+        for store, name in ((stage.one, "a"), (stage.two, "b"))
+    ]
+
+    def check(stage: Stage, run: Run) -> list[str]:
+        went = run.results.index(Reason.CLAIM_GO) if Reason.CLAIM_GO in run.results else 0
+        said = stage.look.claim("ab"[went], "e", now_ms=T0)
+        return _unless({
+            "one go": Counter(run.results) == {Reason.CLAIM_GO: 1, Reason.CLAIM_TAKEN: 1},
+            "whoever has it may hear it again": said is Reason.CLAIM_GO,
+        })  # fmt: skip
+
+    return works, check
+
+
 def _claim_or_lapse(stage: Stage) -> tuple[Sequence[Work], Check]:
     stage.judge(stage.look).judge(signal("a", 0))
     expires = T0 + PROFILE.decision_ttl_ms
@@ -362,6 +381,7 @@ RACES = (
     Race("decide/decide, one id", _decide_same_id),
     Race("decide/decide, last slot", _decide_last_slot),
     Race("claim/claim, two engines", _claim_two_engines),
+    Race("claim/claim, two ids of a candle", _claim_two_ids),
     Race("claim/lapse", _claim_or_lapse),
     Race("close/close, two reports", _close_two_reports, on_positions, reads_first=True),
     Race("close/close, two followers", _close_two_followers, on_positions, reads_first=True),
