@@ -184,7 +184,7 @@ def _publication(attempt: int, address: str) -> PublishCommand:
         trained_count=2,
         next_at=4,
         network=False,
-        table="{}",
+        tables="{}",
         manifest="{}",
         now_ms=T0,
     )
@@ -407,7 +407,7 @@ _FENCED = "    fenced = status is"
 _OUTSIDE = (
     "import importlib\n    return importlib.import_module('tests.support.mutants').close_and_look(self, keys, args)"
 )
-_BARE = "if not (math.isfinite(raw) and math.isfinite(said) and 0.0 <= said <= 1.0):"
+_BARE = "if not (0.0 <= raw <= 1.0 and math.isfinite(said) and 0.0 <= said <= 1.0):"
 
 MUTANTS = (
     Mutant("no compare-and-set in close", "close.lua", "version ~= A.v", "false", a_stale_close_is_refused),

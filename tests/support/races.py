@@ -448,7 +448,7 @@ def race(redis_url: str, pair: Race, name: str, *, until_wrong: bool = False) ->
 
 def _set(clients: Sequence[redis.Redis], namespace: str) -> Stage:
     seen: Seen = []
-    one, two = Attentive(clients[0], namespace), Attentive(clients[1], namespace)
+    one, two = (Attentive(client, namespace, on_disk=lambda _client: True) for client in clients[:2])
     one.seen = two.seen = seen
     look = RedisStore(clients[2], namespace)
     look.create(ClockKind.DATA, now_ms=T0)

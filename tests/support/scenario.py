@@ -6,6 +6,7 @@ queue and restarted processes would. A step that fails for a passing reason is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import worker.follow
 import worker.relay
 import worker.train
+from learning.example import Example
 from learning.fit import Candidate, FitSettings, fit_candidate
 from learning.members import HeadSettings
 from learning.promote import Declined
@@ -98,7 +100,7 @@ def candidate() -> Candidate:
 class QuickTrainer(Trainer):
     """The real trainer but for the fit."""
 
-    def _fit(self, profile: Profile) -> Candidate | Declined:
+    def _fit(self, profile: Profile, known: list[Example]) -> Candidate | Declined:
         return candidate()
 
 
@@ -324,14 +326,21 @@ def _attempts(outcome: dict[str, Any]) -> int:
     return sum(fact[2] == "training" for fact in outcome["facts"])
 
 
+_ATTEMPT = re.compile(r'"attempt":\d+,?')
 _NUMBERS = frozenset({"attempt", "published", "settled", "seq", "from", "bound"})
 
 
 def _plain(outcome: dict[str, Any]) -> dict[str, Any]:
     """An outcome without the numbers that count attempts and facts."""
-    state = {key: _unnumbered(key, value) for key, value in outcome["state"].items()}
+    state = {key: _unnumbered(key, value) for key, value in outcome["state"].items() if not key.endswith(":attempts")}
     facts = sorted(
-        [kind, fact_id.rpartition(":")[0] if kind == "published" else fact_id, at_ms, _unnumbered("", fields), body]
+        [
+            kind,
+            fact_id.rpartition(":")[0] if kind == "published" else fact_id,
+            at_ms,
+            _unnumbered("", fields),
+            _ATTEMPT.sub("", body),
+        ]
         for _, fact_id, kind, at_ms, fields, body in outcome["facts"]
         if kind != "training"
     )
