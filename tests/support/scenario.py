@@ -336,7 +336,7 @@ def _plain(outcome: dict[str, Any]) -> dict[str, Any]:
     facts = sorted(
         [
             kind,
-            fact_id.rpartition(":")[0] if kind == "published" else fact_id,
+            _named(kind, fact_id),
             at_ms,
             _unnumbered("", fields),
             _ATTEMPT.sub("", body),
@@ -347,11 +347,17 @@ def _plain(outcome: dict[str, Any]) -> dict[str, Any]:
     return outcome | {"state": state, "facts": facts, "rebuilt": None}
 
 
+def _named(kind: str, fact_id: str) -> str:
+    return fact_id.rpartition(":")[0] if kind in ("published", "untrained", "attempted") else fact_id
+
+
 def _unnumbered(key: str, value: Any) -> Any:
     if key.endswith((":open", "ml:executed")) or ":follow:" in key:
         return sorted(value)
     if isinstance(value, dict):
-        return {name: word for name, word in value.items() if name not in _NUMBERS}
+        # A bundle's manifest names the attempt it came of.
+        kept = {name: word for name, word in value.items() if name not in _NUMBERS}
+        return {name: _ATTEMPT.sub("", word) if isinstance(word, str) else word for name, word in kept.items()}
     return value
 
 
