@@ -239,17 +239,17 @@ class MemoryStore(MemoryBreakers):
         self.clock_kind()
         entry = self.state.hashes.get(self.keys.signal(signal_id))
         if entry and entry.get("alias"):
-            return self._claim(entry["alias"], engine, now_ms, alias=True)
-        return self._claim(signal_id, engine, now_ms, alias=False)
+            return self._claim(entry["alias"], engine, now_ms, asked=signal_id)
+        return self._claim(signal_id, engine, now_ms, asked=signal_id)
 
-    def _claim(self, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
+    def _claim(self, signal_id: str, engine: str, now_ms: int, *, asked: str) -> Reason:
         entry = self.state.hashes.get(self.keys.signal(signal_id))
         if not entry:
             return Reason.CLAIM_UNKNOWN
         if entry["action"] != Action.EXECUTE:
             return Reason.CLAIM_NOT_EXECUTE
         # Another id for the same candle is another order: it never shares a claim, not even its own engine's.
-        if "claimed_by" in entry and (alias or entry["claimed_by"] != engine):
+        if "claimed_by" in entry and (entry["claimed_by"], entry.get("claimed_as", signal_id)) != (engine, asked):
             return Reason.CLAIM_TAKEN
         position = self.state.hashes.get(self.keys.position(entry["prefix"], signal_id), {})
         if position.get("kind") != Kind.EXECUTED or position["status"] != "open" or now_ms > int(entry["expires"]):
@@ -262,7 +262,7 @@ class MemoryStore(MemoryBreakers):
             return against
         if "claimed_by" in entry:
             return Reason.CLAIM_GO
-        fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine}
+        fields = {"sid": signal_id, "prefix": entry["prefix"], "engine": engine, "asked": asked}
         self._commit("claimed", f"claimed:{signal_id}", now_ms, fields)
         return Reason.CLAIM_GO
 

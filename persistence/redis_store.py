@@ -187,13 +187,13 @@ class RedisStore(RedisBreakers):
         try:
             # One socket for the write and for the question after it: a server answers for the writes of a socket.
             with self.client.client() as pinned:  # type: ignore[no-untyped-call]
-                reason = self._claim(pinned, signal_id, engine, now_ms, alias=False)
+                reason = self._claim(pinned, signal_id, engine, now_ms, asked=signal_id)
                 safe = reason is not Reason.CLAIM_GO or self._on_disk(pinned)
         except redis.RedisError as error:
             raise as_failure(error) from error
         return reason if safe else Reason.CLAIM_UNSAFE
 
-    def _claim(self, pinned: redis.Redis, signal_id: str, engine: str, now_ms: int, *, alias: bool) -> Reason:
+    def _claim(self, pinned: redis.Redis, signal_id: str, engine: str, now_ms: int, *, asked: str) -> Reason:
         keys = {
             **self._both_positions(signal_id),
             "ctl": self.keys.control(),
@@ -206,12 +206,12 @@ class RedisStore(RedisBreakers):
             "sid": signal_id,
             "engine": engine,
             "skew": CLOCK_SKEW_MS,
-            "alias": int(alias),
+            "asked": asked,
             "now": now_ms,
             "grace": UNREPORTED_GRACE_MS,
         }
         reply = [text(part) for part in self._run("claim", keys, args, on=pinned)]
-        return self._claim(pinned, reply[1], engine, now_ms, alias=True) if reply[0] == "ALIAS" else Reason(reply[0])
+        return self._claim(pinned, reply[1], engine, now_ms, asked=asked) if reply[0] == "ALIAS" else Reason(reply[0])
 
     def _both_positions(self, signal_id: str) -> dict[str, str]:
         return {f"pos_{prefix}": self.keys.position(prefix, signal_id) for prefix in STATE_PREFIXES}

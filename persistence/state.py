@@ -212,7 +212,10 @@ class State:
     def _claimed(self, fact: Fact) -> None:
         signal_id, prefix = fact.fields["sid"], fact.fields["prefix"]
         member = self.keys.member(prefix, signal_id)
-        self.hash(self.keys.signal(signal_id))["claimed_by"] = fact.fields["engine"]
+        entry = self.hash(self.keys.signal(signal_id))
+        entry["claimed_by"] = fact.fields["engine"]
+        if "asked" in fact.fields:  # earlier claims do not say under which id
+            entry["claimed_as"] = fact.fields["asked"]
         position = self.hash(self.keys.by_member(member))
         position.update(claimed_by=fact.fields["engine"], claimed_at=str(fact.at_ms))
         self.zset(self.keys.claims()).pop(signal_id, None)

@@ -14,7 +14,7 @@ if entry.action ~= 'execute' then
   return { 'CLAIM_NOT_EXECUTE' }
 end
 -- Another id for the same candle is another order: it never shares a claim, not even its own engine's.
-if entry.claimed_by and (A.alias == '1' or entry.claimed_by ~= A.engine) then
+if entry.claimed_by and (entry.claimed_by ~= A.engine or (entry.claimed_as or A.sid) ~= A.asked) then
   return { 'CLAIM_TAKEN' }
 end
 local pos = K['pos_' .. entry.prefix]
@@ -51,9 +51,10 @@ if entry.claimed_by then
 end
 redis.call('ZADD', K.claimed, A.now, A.sid)
 redis.call('ZREMRANGEBYSCORE', K.claimed, '-inf', text(now - 1000))
-redis.call('HSET', K.sig, 'claimed_by', A.engine)
+redis.call('HSET', K.sig, 'claimed_by', A.engine, 'claimed_as', A.asked)
 redis.call('HSET', pos, 'claimed_by', A.engine, 'claimed_at', A.now)
 redis.call('ZREM', K.claims, A.sid)
 redis.call('ZADD', K.unreported, text(int(position[3]) + int(A.grace)), entry.prefix .. ':pos:' .. A.sid)
-emit('claimed', 'claimed:' .. A.sid, '{}', { 'sid', A.sid, 'prefix', entry.prefix, 'engine', A.engine })
+emit('claimed', 'claimed:' .. A.sid, '{}',
+  { 'sid', A.sid, 'prefix', entry.prefix, 'engine', A.engine, 'asked', A.asked })
 return { 'CLAIM_GO' }

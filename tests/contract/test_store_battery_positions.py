@@ -83,11 +83,15 @@ def test_another_id_for_the_same_candle_shares_no_claim(backend: Backend, store:
     assert kinds(backend).count("claimed") == 1
 
 
-def test_the_other_id_may_claim_what_nobody_has(store: Store) -> None:
+def test_the_other_id_may_claim_what_nobody_has(backend: Backend, store: Store) -> None:
     store.decide(signal("a", bar="x"))
     store.decide(signal("b", bar="x"))
     assert store.claim("b", "e1", now_ms=NOW) is Reason.CLAIM_GO
     assert store.claim("a", "e2", now_ms=NOW) is Reason.CLAIM_TAKEN
+    # The first id is another order too, whoever sends it; the one that has the go may hear it again.
+    assert store.claim("a", "e1", now_ms=NOW) is Reason.CLAIM_TAKEN
+    assert store.claim("b", "e1", now_ms=NOW) is Reason.CLAIM_GO
+    assert kinds(backend).count("claimed") == 1
 
 
 def test_a_lapse_whose_close_was_lost_comes_again(store: Store) -> None:
