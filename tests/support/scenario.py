@@ -161,6 +161,12 @@ def signal(name: str, candle: int, *, strong: bool = True, **changes: Any) -> di
     return {field: value for field, value in (made | changes).items() if value is not ...}
 
 
+def sync(redis_url: str, policy: str) -> None:
+    """How soon a server writes to its disk: a claim waits for that, and hundreds of tellings would wait for each."""
+    with connect(redis_url) as client:
+        client.config_set("appendfsync", policy)
+
+
 class Gate:
     """Signals, claims, fills, candles, closes, a correction, a boundary, a bundle, a halt, and all of it on record."""
 
