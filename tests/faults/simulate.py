@@ -190,7 +190,8 @@ class Simulation:
 
             def close(command: CloseCommand) -> CommitStatus:
                 done: CommitStatus = self.world.command("close", lambda: self.store.close(command), mortal=mortal)
-                self.world.command("look", lambda: self.store.look(command.now_ms), mortal=mortal)
+                if done is CommitStatus.DONE:
+                    self.world.command("look", lambda: self.store.look(command.now_ms), mortal=mortal)
                 return done
 
             own["close"] = close

@@ -132,6 +132,8 @@ def _plan(name: str, rng: random.Random) -> Plan:
         **({"timeframe": "5m"} if rng.random() < 0.2 else {}),
     )
     sent = T0 + candle * STEP_MS + rng.randint(0, 4_000)
+    if rng.random() < 0.06:
+        sent += 130_000  # older than any signal may be
     reports: list[tuple[int, float]] = []
     if rng.random() < 0.7:
         at = sent + rng.randint(1, 14) * STEP_MS + rng.randint(0, STEP_MS)
