@@ -27,7 +27,7 @@ from persistence.record import Record
 from runtime import embedded
 from runtime.clock import stopwatch
 from tests.support.naive import Naive
-from tests.support.scenario import Gate, Scenario, candidate, sync
+from tests.support.scenario import Gate, Scenario, candidate
 from tests.support.wire import answers_awaited, tapped
 
 When = Literal["before", "after"]
@@ -190,9 +190,8 @@ def main() -> int:
             stack.callback(embedded.remove, folder)
             redis_url, dsn = servers.redis_url, servers.postgres_dsn
         # In a child, like everything that connects.
-        _in_child(lambda: {"migrated": Record(dsn).migrate(), "synced": sync(redis_url, "always")})
+        _in_child(lambda: {"migrated": Record(dsn).migrate()})
         report = Enumerator(STORIES[wanted.story](), redis_url, dsn, wanted.when).run(only=wanted.point)
-        _in_child(lambda: {"synced": sync(redis_url, "everysec")})
     print(json.dumps({one.name: getattr(report, one.name) for one in fields(report)}) if wanted.json else report)
     if not wanted.json:
         for label, wrong in report.wrong.items():

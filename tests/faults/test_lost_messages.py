@@ -15,7 +15,7 @@ from persistence.record import Record
 from runtime.embedded import EmbeddedServers
 from tests.support.lossy import Loss, LossyProxy, losses, lossy
 from tests.support.naive import Naive, stock_client
-from tests.support.scenario import Gate, Scenario, candidate, sync
+from tests.support.scenario import Gate, Scenario, candidate
 
 LOSSES: list[Loss] = ["request", "reply"]
 
@@ -24,9 +24,7 @@ LOSSES: list[Loss] = ["request", "reply"]
 def proxy(servers: EmbeddedServers) -> Iterator[LossyProxy]:
     # The path of a socket has to be short.
     with TemporaryDirectory(dir="/tmp") as folder, lossy(servers.redis_url, Path(folder)) as made:
-        sync(servers.redis_url, "always")
         yield made
-        sync(servers.redis_url, "everysec")
 
 
 def lose_each(
