@@ -73,8 +73,9 @@ def _become(bundle: Path | None) -> dict[str, object]:
 
 def _import_serving() -> None:
     """What `penumbra worker` imports."""
-    import runtime.wiring  # noqa: F401, PLC0415 - timed
-    import scripts.cli  # noqa: F401, PLC0415
+    import click  # noqa: F401, PLC0415 - timed
+
+    import runtime.wiring  # noqa: F401, PLC0415
     import worker.client  # noqa: PLC0415
     import worker.queue  # noqa: F401, PLC0415
 

@@ -16,7 +16,6 @@ import redis
 ACTIVE, TRADES, COMPLETED, CANDLES = "naive:active", "naive:trades", "naive:completed", "naive:candles"
 QUEUE = "naive"
 JOB = "scripts.chaos.naive.on_signal"
-TABLE = "create table if not exists naive_trades (id text, outcome text)"
 
 
 def _redis() -> Any:
@@ -54,7 +53,7 @@ def closer() -> None:
     """Follow candles for ever."""
     server = _redis()
     with psycopg.connect(os.environ["NAIVE_POSTGRES_DSN"], autocommit=True) as record:
-        record.execute(TABLE)
+        record.execute("create table if not exists naive_trades (id text, outcome text)")
         while True:
             popped = server.blpop(CANDLES, timeout=1)
             if popped is not None:

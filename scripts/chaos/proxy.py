@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 CHUNK = 1 << 16
 SHOWN_EVERY_S = 0.25
@@ -39,7 +40,7 @@ class Proxy:
         self.share = share
         self.cutting = False
         self.cuts = Cuts()
-        self._chance = random.Random(seed)  # noqa: S311 - which chunk to cut is no secret
+        self._chance = np.random.default_rng(seed)
 
     def cut(self) -> None:
         """Begin to cut."""

@@ -38,7 +38,8 @@ STATEMENT = re.compile(
     r"(create|alter|drop)\s+(or\s+replace\s+)?(table|database|schema|index|view|role|function|type)\s)"
 )
 # Makes the database in which the statements of persistence run, before persistence can connect.
-STATEMENTS_ELSEWHERE = {"runtime/embedded.py"}
+# The stock stack beside the chaos run is written as it is written everywhere.
+STATEMENTS_ELSEWHERE = {"runtime/embedded.py", "scripts/chaos/naive.py", "scripts/chaos/baseline.py"}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
 
