@@ -37,6 +37,9 @@ PACE_S = 0.01
 """Between two questions, so that asking does not take the trainer's processor away."""
 KEY = "only for this benchmark, and gone with it"
 
+QUIET = {"stale_periods": 0, "orders_per_second": 0, "drawdown_r": 0, "losing_streak": 0, "latency_ms": 0}
+"""No breaker in the way: outcomes are the engine's, without candles, one after the other as fast as they go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lap:
@@ -97,8 +100,7 @@ def _settings(folder: Path, servers: embedded.EmbeddedServers, boundary: int) ->
         "signing_key": KEY,
         "redis": {"url": servers.redis_url},
         "postgres": {"url": servers.postgres_dsn},
-        # The path under test has no candles: its outcomes are the engine's.
-        "breakers": {"stale_periods": 0},
+        "breakers": QUIET,
         "profiles": {STRATEGY: {**profile, "limits": limits}},
     }
     head = f"PENUMBRA_PROFILES__{STRATEGY.upper()}__"
@@ -109,7 +111,7 @@ def _settings(folder: Path, servers: embedded.EmbeddedServers, boundary: int) ->
         "PENUMBRA_REDIS_URL": servers.redis_url,
         "PENUMBRA_POSTGRES_URL": servers.postgres_dsn,
         "PENUMBRA_LOG__LEVEL": "info",
-        "PENUMBRA_BREAKERS__STALE_PERIODS": "0",
+        **{f"PENUMBRA_BREAKERS__{name.upper()}": str(value) for name, value in QUIET.items()},
         **{head + name.upper(): value for name, value in profile.items()},
         **{f"{head}LIMITS__{name.upper()}": value for name, value in limits.items()},
     }
