@@ -24,6 +24,7 @@ BLOCK_MS = 200
 IDLE_SWEEP_S = 1.0
 PRUNE_EVERY_S = 600.0
 TRIM_EVERY = 1_000
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 BEGINNING = "0-0"
 HIGHEST = 1e15
@@ -53,14 +54,18 @@ class FollowLoop:
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Follow until ``stop`` says so; a lost connection is waited out, whatever else goes wrong is loud."""
-        wait_s = 0.1
+        wait_s = FIRST_PAUSE_S
         while not stop():
+            begun = self._cursor
             try:
                 self.cycle(block_ms=BLOCK_MS)
-                wait_s = 0.1
+                wait_s = FIRST_PAUSE_S
             except (Transient, StateMissing) as error:
                 log.warning("following pauses %.1f s: %s", wait_s, error)
                 self._in_doubt = True
+                if self._cursor != begun:
+                    # Candles went through: a connection that breaks now and then is not a server that is away.
+                    wait_s = FIRST_PAUSE_S
                 pause(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 
@@ -71,6 +76,10 @@ class FollowLoop:
         """
         if self._in_doubt or stopwatch() - self._swept_s >= IDLE_SWEEP_S:
             self._begin_again_if_lost()
+        if self._cursor != self._marked:
+            # What a turn that broke off has taken is taken: whoever waits for it must see that.
+            self.feed.mark(self._cursor)
+            self._marked = self._cursor
         entries = self.feed.read(self._cursor, count=BATCH, block_ms=block_ms)
         if self.store.clock_kind() is ClockKind.LIVE:
             self._latest_ms = self.store.now_ms() + CLOCK_SKEW_MS

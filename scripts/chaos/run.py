@@ -24,6 +24,7 @@ from persistence.store import ClockKind
 from runtime import embedded
 from runtime.chance import secret_bytes
 from runtime.clock import pause, stopwatch, wall_ms
+from runtime.logs import configure
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.chaos.baseline import run_baseline
@@ -432,6 +433,8 @@ def _cell(value: float | None) -> str:
 def run_command(options: ChaosOptions, settings_of: tuple[embedded.Fsync, ...], *, as_json: bool) -> bool:
     """Run for each setting of the append-only file; whether all passed."""
     console = Console(stderr=as_json)
+    # The engine and the feed of the run live in this process, and complain at every fault.
+    configure("error", as_json=False)
     runs = []
     for fsync in settings_of:
         figures = run_chaos(replace(options, fsync=fsync), console)

@@ -367,3 +367,24 @@ def test_reason_codes_of_the_stream_are_those_of_the_house(process: Process) -> 
     process.raw(symbol=SYMBOL, timeframe="5m", candle="?")
     process.drain()
     assert {Reason(name.rpartition("|")[2]) for name in process.store.candle_counts()} == {Reason.CANDLE_IMPOSSIBLE}
+
+
+def test_candles_that_went_through_shorten_the_next_pause_and_are_shown(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(follow, "pause", pauses.append)
+    for place in range(6):
+        process.send(bar(place))
+    candle, calls = process.loop.follower.candle, iter(range(100))
+
+    def every_other_breaks(*words: Any) -> Any:
+        if next(calls) % 2:
+            raise Transient("connection reset")
+        return candle(*words)
+
+    monkeypatch.setattr(process.loop.follower, "candle", every_other_breaks)
+    process.loop.run(stop_when(lambda: process.loop._cursor == process.loop.feed.followed_to() != "0-0"))
+    # Each turn takes one candle and then breaks: doubled, the pauses would be seconds by now.
+    assert len(pauses) >= 3
+    assert set(pauses) == {follow.FIRST_PAUSE_S}
