@@ -61,11 +61,13 @@ class FollowLoop:
                 self.cycle(block_ms=BLOCK_MS)
                 wait_s = FIRST_PAUSE_S
             except (Transient, StateMissing) as error:
-                log.warning("following pauses %.1f s: %s", wait_s, error)
                 self._in_doubt = True
                 if self._cursor != begun:
                     # Candles went through: a connection that breaks now and then is not a server that is away.
+                    log.warning("following goes on after: %s", error)
                     wait_s = FIRST_PAUSE_S
+                    continue
+                log.warning("following pauses %.1f s: %s", wait_s, error)
                 pause(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_PAUSE_S)
 
