@@ -26,6 +26,7 @@ from worker.client import Client
 RESEND_S = 5.0
 TURN_S = 0.01
 CLAIMERS = 16
+CLAIM_AGAIN_S = 0.25
 STOP_SHARE, TARGET_SHARE = 0.005, 0.01
 WIDE_SHARE = 0.5
 """Levels of a resting position: it is there to be carried, not to end."""
@@ -231,11 +232,15 @@ class Engine(threading.Thread):
                 self._submit(flight)
             return
         flight.answer_ms = int(str(flight.answer["decided_at"])) - flight.sent_ms
+        flight.asked_s = 0.0
         flight.stage = Stage.ANSWERED if flight.answer["action"] == "execute" else Stage.DONE
 
     def _claim(self, flight: Flight) -> None:
         """Ask for the go. It waits for a disk: in a thread of its own, or everything else would wait with it."""
         if flight.claiming is None:
+            if stopwatch() < flight.asked_s:
+                return
+            flight.asked_s = stopwatch() + CLAIM_AGAIN_S
             flight.claiming = self._pool.submit(self._ask_for_go, flight)
         if not flight.claiming.done():
             return
