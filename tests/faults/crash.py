@@ -109,20 +109,20 @@ class Enumerator:
         return report
 
     def _clean(self, name: str) -> tuple[list[tuple[str, str, str]], dict[str, Any]]:
-        status, found = _in_child(lambda: self._told(f"{self.scenario.name}-{self.when}-{name}", 0))
+        status, found = in_child(lambda: self._told(f"{self.scenario.name}-{self.when}-{name}", 0))
         if status != 0 or found is None:
             raise RuntimeError(f"the clean run of {self.scenario.name} failed with status {status}")
         return [(stage, kind, what) for stage, kind, what in found["sites"]], found["outcome"]
 
     def _point(self, report: Report, number: int, label: str, stage: str, clean: dict[str, Any]) -> None:
         namespace = f"{self.scenario.name}-{self.when}-{number}"
-        status, _ = _in_child(lambda: self._told(namespace, number))
+        status, _ = in_child(lambda: self._told(namespace, number))
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         if not killed or int.from_bytes(self.reached[:8], "little") != number:
             report.not_killed.append(number)
             return
         report.tested[stage] += 1
-        status, found = _in_child(lambda: self._recovered(namespace))
+        status, found = in_child(lambda: self._recovered(namespace))
         if status != 0 or found is None:
             report.wrong[label] = [f"the second process ended with status {status}"]
             return
@@ -150,7 +150,7 @@ class Enumerator:
         return {"half": half, "seen": seen, "outcome": self.scenario.outcome(*self.servers, namespace)}
 
 
-def _in_child(work: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
+def in_child(work: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
     """Do something in a forked process; returns its wait status and what it had to say."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -190,7 +190,7 @@ def main() -> int:
             stack.callback(embedded.remove, folder)
             redis_url, dsn = servers.redis_url, servers.postgres_dsn
         # In a child, like everything that connects.
-        _in_child(lambda: {"migrated": Record(dsn).migrate()})
+        in_child(lambda: {"migrated": Record(dsn).migrate()})
         report = Enumerator(STORIES[wanted.story](), redis_url, dsn, wanted.when).run(only=wanted.point)
     print(json.dumps({one.name: getattr(report, one.name) for one in fields(report)}) if wanted.json else report)
     if not wanted.json:
