@@ -23,7 +23,7 @@ from signals.reasons import Reason
 from signals.signal import Signal
 from worker.client import Client
 
-RESEND_S = 5.0
+RESEND_S, RESTING_RESEND_S = 5.0, 60.0
 TURN_S = 0.01
 CLAIMERS = 16
 CLAIM_AGAIN_S = 0.25
@@ -64,6 +64,7 @@ class Flight:
     closed: Closed | None = None
     reported: bool = False
     in_doubt: bool = False
+    patience_s: float = RESEND_S
     answer_ms: int | None = None
     claim_ms: float | None = None
     claiming: Future[list[tuple[str, Reason]]] | None = None
@@ -172,6 +173,8 @@ class Engine(threading.Thread):
         flight = Flight(
             str(payload["id"]), payload, symbol, now_ms, resting, terms_for(parsed, self.profiles[strategy])
         )
+        if resting:
+            flight.patience_s = RESTING_RESEND_S
         self.flights[flight.id] = self._active[flight.id] = flight
         self._submit(flight)
         if self._chance.random() < DUPLICATE_SHARE:
@@ -228,7 +231,9 @@ class Engine(threading.Thread):
     def _await_answer(self, flight: Flight) -> None:
         flight.answer = self.clients[0].answer(flight.id)
         if flight.answer is None:
-            if stopwatch() - flight.asked_s > RESEND_S:
+            if stopwatch() - flight.asked_s > flight.patience_s:
+                # Ever more slowly: asking a busy gate again and again is how an engine keeps it busy.
+                flight.patience_s *= 2.0
                 self._submit(flight)
             return
         flight.answer_ms = int(str(flight.answer["decided_at"])) - flight.sent_ms
