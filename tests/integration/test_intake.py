@@ -329,6 +329,40 @@ def test_a_200_mb_bomb_costs_nothing(intake: Intake) -> None:
     intake.still_serves()
 
 
+RESIDENT = """
+    import sys, zlib
+    from pathlib import Path
+    from redis import Redis
+    from tests.integration.test_intake import RecordingService
+    from worker.queue import GateWorker
+
+    def peak_kb():
+        (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1])
+
+    redis, service = Redis(unix_socket_path=sys.argv[1]), RecordingService()
+    peaks = []
+    for queue in ("warm", "signals"):
+        GateWorker(queue, connection=redis, service=service).run(burst=True)
+        peaks.append(peak_kb())
+    zlib.decompress(service.refused[1][0])
+    print(len(service.refused), *peaks, peak_kb())
+"""
+
+
+def test_a_bomb_does_not_grow_the_process(intake: Intake, socket: str) -> None:
+    Queue("warm", connection=intake.redis, serializer=JSONSerializer).enqueue(NAME, GOOD)
+    for size in (200_000_000, 60_000_000):
+        intake.forge(zlib.compress(b"\0" * size, 9))
+    code = [sys.executable, "-c", textwrap.dedent(RESIDENT), socket]
+    told = subprocess.run(code, cwd=ROOT, capture_output=True, check=True, text=True, timeout=60).stdout
+    refused, before_kb, after_kb, unfolded_kb = map(int, told.splitlines()[-1].split())
+    assert refused == 2
+    assert after_kb - before_kb < 10_000
+    # The control: the smaller one, unfolded, in the same process.
+    assert unfolded_kb - after_kb > 50_000
+
+
 def test_garbage_on_the_queue_itself_is_dropped(intake: Intake) -> None:
     intake.redis.set("rq:job:text", "not a hash")
     intake.redis.hset("rq:job:stump", "last_heartbeat", "2026-01-02T03:04:05.000006Z")

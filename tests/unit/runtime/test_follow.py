@@ -701,3 +701,22 @@ def test_a_crowd_of_phantoms_is_said_once_at_each_level(caplog: pytest.LogCaptur
         caplog.clear()
         scene.feed([bar(place, NOTHING)])
         assert [record.levelname for record in caplog.records if record.name == "runtime.crowd"] == said
+
+
+def test_two_thousand_stops_in_one_candle_are_two_thousand_outcomes_and_one_request() -> None:
+    crowd = 2_000
+    scene = Scene(replace(FREE, limits=replace(FREE.limits, tracked_positions=crowd)))
+    scene.store.register("trend", "{}", "70", first_training=50, now_ms=T0)
+    for number in range(crowd):
+        # Each another bet, or they would share the decision of their bar.
+        scene.open(f"s{number}", good=False, tp=104.0 + number / 1_000)
+    ended = scene.play(TO_STOP)
+    closed = scene.facts("closed")
+    assert len(ended) == len({fact.fields["sid"] for fact in closed}) == len(closed) == crowd
+    assert (scene.number("closed_total"), scene.store.training("trend").completed) == (crowd, crowd)
+    assert len(scene.rates()) == 200
+    # Asked for in the commit of the fiftieth; the boundaries after it coalesce, for nobody has answered yet.
+    (request,) = scene.facts("retrain")
+    assert (request.fields["boundary"], request.fields["count"]) == ("50", "50")
+    assert scene.store.training("trend").due
+    assert scene.play(TO_STOP, first=1) == []
