@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from learning.split import Fold
 from scorer.calibration import INSIDE, Beta, Calibrator, Isotonic, logistic
+from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -22,18 +22,6 @@ _NEWTON_STEPS = 50
 _SMALLEST_STEP = 1e-10
 _RIDGE = 1.0
 """Prior weight, in records, that keeps a coefficient finite when the forecasts separate the classes."""
-
-
-class Method(StrEnum):
-    """Which definition of a step is in force; the other one is computed beside it."""
-
-    SPEC = "spec"
-    EVIDENCE = "evidence"
-
-    @property
-    def other(self) -> Method:
-        """The twin that is shown beside it."""
-        return Method.EVIDENCE if self is Method.SPEC else Method.SPEC
 
 
 def fit_isotonic(raw: FloatArray, won: BoolArray) -> Isotonic:

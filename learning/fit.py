@@ -13,7 +13,7 @@ import scipy
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from learning.calibrate import Method, cross_calibrated, fit_for
+from learning.calibrate import cross_calibrated, fit_for
 from learning.example import Example, data_hash
 from learning.importance import feature_importance
 from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
@@ -26,6 +26,7 @@ from scorer.encoding import Encoding
 from scorer.ensemble import Ensemble
 from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
+from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -62,6 +63,7 @@ class PastRecord:
     id: str
     bucket: str | None
     block: int
+    entry_ms: int
     exit_ms: int
     raw_probability: float
     score: float
@@ -117,6 +119,8 @@ class Candidate:
             won=[past.won for past in self.records],
             net_r=[past.net_r for past in self.records],
             bucket=[past.bucket for past in self.records],
+            entry_ms=[past.entry_ms for past in self.records],
+            exit_ms=[past.exit_ms for past in self.records],
         )
 
     def parts(self, *, thresholds: Mapping[str, Any], created_at_ms: int) -> BundleParts:
@@ -392,6 +396,7 @@ def _records(rows: _Rows, split: Sequence[Fold], raw: FloatArray, served: FloatA
             id=example.id,
             bucket=example.bucket,
             block=fold.block,
+            entry_ms=example.entry_ms,
             exit_ms=example.exit_ms,
             raw_probability=float(raw[place]),
             score=round(float(served[place]) * 100.0, SCORE_DIGITS),

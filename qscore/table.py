@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from qscore.plain import PlainRow
 from qscore.threshold import OPEN, SEED, TABLE_RECORDS, Clamp, Threshold, ThresholdSource, static_threshold
 from signals.bucket import Bucket, Session, VolatilityRegime
 from signals.errors import Invalid
+from signals.method import Method
 from signals.reasons import Reason
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,12 +30,6 @@ ALL = "all"
 """How a row names the estimate over every bucket."""
 BUCKETS = tuple(Bucket(session, volatility) for session in Session for volatility in VolatilityRegime)
 _PLACE = MappingProxyType({str(bucket): place for place, bucket in enumerate(BUCKETS)})
-
-
-class Method(StrEnum):
-    """How a table was learned; it is recorded with the table, so that another method can never pass for this one."""
-
-    SPEC = "spec"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -283,9 +277,11 @@ def learn_table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredRecord:
-    """A decisive outcome with the parts of its score, each in [0, 100] and none (or NaN) when it was not known.
+    """An outcome with the parts of its score, each in [0, 100] and none (or NaN) when it was not known.
 
-    ``ensemble`` is the part of a model that had not seen the record; ``net_r`` the result after costs, in R.
+    ``ensemble`` is the part of a model that had not seen the record; ``net_r`` the result after costs, in R. One that
+    is not ``decisive`` ended by timeout: its result is that of its mark price, and the seed rule does not look at it.
+    ``weight`` is what it counts for where records are weighted, which the seed rule does not do either.
     """
 
     heuristic: float | None
@@ -293,6 +289,10 @@ class ScoredRecord:
     won: bool
     net_r: float
     bucket: str | None = None
+    decisive: bool = True
+    weight: float = 1.0
+    entry_ms: int = 0
+    exit_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +362,7 @@ class ThresholdBook:
         """
         key = TableKey.of(score_source, w)
         finals = [(blend(_number(past.heuristic), _number(past.ensemble), key.w), past) for past in records]
-        known = [(score, past) for score, past in finals if math.isfinite(score)]
+        known = [(score, past) for score, past in finals if math.isfinite(score) and past.decisive]
         return self.having(
             learn_table(
                 np.array([score for score, _ in known], dtype=np.float64),

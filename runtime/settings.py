@@ -29,6 +29,7 @@ from scorer.heuristic import RULES
 from scorer.schema import SCHEMAS
 from signals.breaker import Thresholds
 from signals.errors import Invalid
+from signals.method import Method, Methods
 from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
 from signals.signal import STRATEGY_PATTERN
 
@@ -132,7 +133,7 @@ class AccessSettings(_Section):
         return {name.removesuffix("_password"): word.get_secret_value() for name, word in words.items() if word}
 
 
-def _built_in(kind: type[Profile | Limits | Thresholds], name: str) -> Any:
+def _built_in(kind: type[Profile | Limits | Methods | Thresholds], name: str) -> Any:
     """Take a default from where it is decided; a profile that says nothing keeps it anyway."""
     return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
@@ -197,6 +198,15 @@ class BreakerSettings(_Section):
         return self
 
 
+class MethodSettings(_Section):
+    """Which definition of each step of learning is in force: spec or evidence. The other one is always shown."""
+
+    thresholds: Annotated[Method, Word] = _built_in(Methods, "thresholds")
+    calibration: Annotated[Method, Word] = _built_in(Methods, "calibration")
+    ensemble: Annotated[Method, Word] = _built_in(Methods, "ensemble")
+    labels: Annotated[Method, Word] = _built_in(Methods, "labels")
+
+
 class ProfileSettings(_Section):
     """What to change in one of the built-in profiles, or a profile of your own. Only what is written counts."""
 
@@ -224,6 +234,7 @@ class ProfileSettings(_Section):
     max_training_rows: int = Field(default=_built_in(Profile, "max_training_rows"), description="0: all")
     score_budget_ms: float = _built_in(Profile, "score_budget_ms")
     decision_ttl_ms: int = _built_in(Profile, "decision_ttl_ms")
+    method: MethodSettings = MethodSettings()
     limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")
@@ -235,19 +246,25 @@ class ProfileSettings(_Section):
     def over(self, name: str, base: Profile | None) -> Profile:
         """Lay what was written over a built-in profile, or over the defaults of all for a new one."""
         written: dict[str, Any] = {
-            field: getattr(self, field) for field in self.model_fields_set - {"limits", "timeout_hours", "timeout_ms"}
+            field: getattr(self, field)
+            for field in self.model_fields_set - {"limits", "method", "timeout_hours", "timeout_ms"}
         }
         if self.timeout_hours is not None:
             written["timeout_ms"] = round(self.timeout_hours * HOUR_MS)
         elif self.timeout_ms is not None:
             written["timeout_ms"] = self.timeout_ms
         limits = {field: getattr(self.limits, field) for field in self.limits.model_fields_set}
+        method = {field: getattr(self.method, field) for field in self.method.model_fields_set}
         if base is None:
             missing = {"timeout_ms", "tp1_r"} - written.keys()
             if missing:
                 raise ValueError("a profile of your own needs timeout_hours and tp1_r (a number of R, or none)")
-            return Profile(name=name, limits=Limits(**limits), **written)
-        return dataclasses.replace(base, limits=dataclasses.replace(base.limits, **limits), **written)
+            return Profile(name=name, method=Methods(**method), limits=Limits(**limits), **written)
+        parts: dict[str, Any] = {
+            "method": dataclasses.replace(base.method, **method),
+            "limits": dataclasses.replace(base.limits, **limits),
+        }
+        return dataclasses.replace(base, **parts, **written)
 
 
 class Settings(BaseSettings):
@@ -410,10 +427,15 @@ def _example_profile(profile: Profile) -> list[str]:
     for name, field in ProfileSettings.model_fields.items():
         if name == "timeout_hours":
             lines.append(_example_line(name, profile.timeout_ms / HOUR_MS, field.description))
-        elif name not in ("timeout_ms", "limits"):
+        elif name not in ("timeout_ms", "method", "limits"):
             lines.append(_example_line(name, getattr(profile, name), field.description))
-    lines += ["", f"[profiles.{profile.name}.limits]", f"# {LimitsSettings.__doc__}"]
-    return lines + [_example_line(name, getattr(profile.limits, name), None) for name in LimitsSettings.model_fields]
+    for name, section, values in (
+        ("method", MethodSettings, profile.method),
+        ("limits", LimitsSettings, profile.limits),
+    ):
+        lines += ["", f"[profiles.{profile.name}.{name}]", f"# {section.__doc__}"]
+        lines += [_example_line(field, getattr(values, field), None) for field in section.model_fields]
+    return lines
 
 
 def _example_line(name: str, value: object, description: str | None) -> str:

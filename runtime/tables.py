@@ -29,13 +29,21 @@ def scored(records: PartRecords) -> list[ScoredRecord]:
             won=won == 1,
             net_r=net_r,
             bucket=names[bucket],
+            decisive=decisive == 1,
+            weight=weight,
+            entry_ms=int(entry_ms),
+            exit_ms=int(exit_ms),
         )
-        for heuristic, ensemble, won, net_r, bucket in zip(
+        for heuristic, ensemble, won, net_r, bucket, decisive, weight, entry_ms, exit_ms in zip(
             records.heuristic.tolist(),
             records.ensemble.tolist(),
             records.won.tolist(),
             records.net_r.tolist(),
             records.bucket.tolist(),
+            records.decisive.tolist(),
+            records.weight.tolist(),
+            records.entry_ms.tolist(),
+            records.exit_ms.tolist(),
             strict=True,
         )
     ]

@@ -142,7 +142,7 @@ class Trainer:
     def _fit(self, profile: Profile, known: list[Example]) -> Candidate | Declined:
         schema = SCHEMAS[profile.features]
         rows = profile.max_training_rows
-        settings = replace(self._settings, max_rows=rows) if rows > 0 else self._settings
+        settings = replace(self._settings, calibration=profile.method.calibration, max_rows=rows or None)
         fit = fit_candidate if self._shared_fit is None else self._shared_fit
         return fit(known, schema, seed=self._seed, settings=settings)
 
@@ -196,7 +196,13 @@ class Trainer:
 def _as_decided(example: Example) -> ScoredRecord:
     """An outcome with the heuristic's score as it was recorded with the decision."""
     return ScoredRecord(
-        heuristic=example.heuristic_score, ensemble=None, won=example.won, net_r=example.net_r, bucket=example.bucket
+        heuristic=example.heuristic_score,
+        ensemble=None,
+        won=example.won,
+        net_r=example.net_r,
+        bucket=example.bucket,
+        entry_ms=example.entry_ms,
+        exit_ms=example.exit_ms,
     )
 
 

@@ -25,11 +25,11 @@ from signals.parse import canonical_json
 AnyArray = npt.NDArray[np.float64] | npt.NDArray[np.int32]
 
 MAGIC: Final = b"PNMBNDL\x00"
-VERSION: Final = 3
-"""3: the bundle carries the parts of the scores its thresholds were learned from."""
+VERSION: Final = 4
+"""4: its records are all outcomes, timeouts too, each with its weight and the life of its label."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-MAX_ARRAYS: Final = 64
+MAX_ARRAYS: Final = 256
 MIN_KEY_BYTES: Final = 32
 ID_BYTES: Final = 8
 TAG_BYTES: Final = 32

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signals.errors import Invalid
+from signals.method import SPECIFIED, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -81,7 +82,8 @@ class Profile:
     ``scorer.schema``; both default to the strategy's own name, so a user's profile may borrow either.
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
-    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all.
+    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
+    definition of each step of learning is in force.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Profile:
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
+    method: Methods = SPECIFIED
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -6,12 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.calibrate import Method, fit_for
+from learning.calibrate import fit_for
 from learning.metrics import auc, measure, wilson
 from learning.split import Walk, folds
 from scorer.compiled import Trees
 from scorer.container import AnyArray, BundleRefused, seal, unseal
 from scorer.ensemble import Ensemble
+from signals.method import Method
 from tests.support.laws import LAW
 from tests.support.lessons import KEY
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from learning.calibrate import Method, cross_calibrated, fit_by_evidence, fit_for, fit_isotonic
+from learning.calibrate import cross_calibrated, fit_by_evidence, fit_for, fit_isotonic
 from learning.metrics import log_loss
 from learning.split import folds
 from scorer.calibration import Beta, Calibrator, Isotonic, logistic
+from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

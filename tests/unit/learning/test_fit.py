@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import learning.fit
-from learning.calibrate import Method, fit_isotonic
+from learning.calibrate import fit_isotonic
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, PastRecord, fit_candidate
 from learning.members import fit_members
@@ -23,6 +23,7 @@ from scorer.bundle import pack
 from scorer.calibration import Isotonic
 from scorer.encoding import Encoding
 from scorer.schema import SCALP, TREND
+from signals.method import Method
 from signals.profile import Kind
 from tests.support.lessons import KEY, MINUTE_MS, SMALL, closed_rows, lessons
 

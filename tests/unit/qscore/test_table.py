@@ -233,7 +233,7 @@ def change(record: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[st
     [
         (("tables",), {}, Reason.FIELD_TYPE),
         (("tables", 0), [], Reason.FIELD_TYPE),
-        (("tables", 0, "method"), "evidence", Reason.FIELD_RANGE),
+        (("tables", 0, "method"), "guess", Reason.FIELD_RANGE),
         (("tables", 0, "score_source"), "", Reason.FIELD_RANGE),
         (("tables", 0, "score_source"), 3, Reason.FIELD_TYPE),
         (("tables", 0, "w"), 1.5, Reason.FIELD_RANGE),

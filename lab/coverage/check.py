@@ -1,0 +1,71 @@
+"""One promise, measured in worlds whose truth is known, and the band it must lie in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from scipy.stats import binom
+
+REJECTED_AT = 0.001
+"""A rate fails only when an exact test says that luck alone would not do it once in a thousand times."""
+
+
+class Size(StrEnum):
+    """How many worlds: a few in every test run, or enough to publish."""
+
+    SMALL = "small"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What was measured, unitless unless the name says so, and whether it holds.
+
+    ``item`` is the promise's number in the list of acceptance tests; ``n`` how many worlds or draws it rests on.
+    """
+
+    item: int
+    name: str
+    measured: float
+    low: float
+    high: float
+    n: int
+    holds: bool
+
+    @property
+    def band(self) -> str:
+        """The band as a reader writes it."""
+        if math.isinf(self.low):
+            return f"<= {self.high:g}"
+        if math.isinf(self.high):
+            return f">= {self.low:g}"
+        return f"{self.low:g} to {self.high:g}" if self.low != self.high else f"= {self.low:g}"
+
+
+def inside(
+    item: int, name: str, measured: float, *, low: float = -math.inf, high: float = math.inf, n: int = 1
+) -> Check:
+    """A figure that must lie in its band, ends included; what is no number does not."""
+    return Check(item=item, name=name, measured=measured, low=low, high=high, n=n, holds=bool(low <= measured <= high))
+
+
+def rate(item: int, name: str, hits: int, n: int, *, low: float = 0.0, high: float = 1.0) -> Check:
+    """A share of independent worlds: it fails when even the nearest rate of the band would hardly ever give it."""
+    share = hits / n
+    too_low = binom.cdf(hits, n, low) <= REJECTED_AT if share < low else False
+    too_high = binom.sf(hits - 1, n, high) <= REJECTED_AT if share > high else False
+    return Check(
+        item=item, name=name, measured=share, low=low, high=high, n=n, holds=not bool(too_low) and not bool(too_high)
+    )
+
+
+class Study(Protocol):
+    """A simulation: the same size and seed give the same checks."""
+
+    def __call__(self, size: Size, seed: int) -> Iterable[Check]:
+        """Run it."""
+        ...

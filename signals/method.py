@@ -1,0 +1,37 @@
+"""Which definition of a step is in force: the specified one, or the one the evidence is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """Which definition of a step is in force; the other one is computed beside it and shown."""
+
+    SPEC = "spec"
+    EVIDENCE = "evidence"
+
+    @property
+    def other(self) -> Method:
+        """The twin that is shown beside it."""
+        return Method.EVIDENCE if self is Method.SPEC else Method.SPEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Methods:
+    """The method of each step of learning: thresholds, calibration, heads, and what counts as an outcome."""
+
+    thresholds: Method = Method.SPEC
+    calibration: Method = Method.SPEC
+    ensemble: Method = Method.SPEC
+    labels: Method = Method.SPEC
+
+    @classmethod
+    def all(cls, method: Method) -> Methods:
+        """The same method for every step."""
+        return cls(thresholds=method, calibration=method, ensemble=method, labels=method)
+
+
+SPECIFIED = Methods()
+"""Every step as the specification defines it."""
