@@ -12,6 +12,7 @@ from signals.reasons import Reason
 class Answer:
     """SPEC 3. Times in epoch ms of the namespace's clock; ``latency_ms`` is wall time inside the worker.
 
+    ``explored``: an execute that its score alone would have refused; ``propensity`` is how probable that was.
     ``field`` and ``detail`` are set on refusals: the field that broke a rule, and what was seen.
     """
 
@@ -26,6 +27,8 @@ class Answer:
     score_source: str | None = None
     bucket: str | None = None
     size_multiplier: float | None = None
+    explored: bool = False
+    propensity: float | None = None
     expected_return_r: float | None = None
     p_stop: float | None = None
     bundle: str | None = None

@@ -34,6 +34,7 @@ class Scoring:
     """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke.
 
     ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
+    ``break_even`` is the win probability that pays for the losses in the table the score meets, where it is known.
     """
 
     score: float
@@ -44,6 +45,7 @@ class Scoring:
     missing: tuple[str, ...] = ()
     model_score: float | None = None
     fault: str | None = None
+    break_even: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Verdict:
 
     ``want`` and ``reasons`` hold while the mode is ON; ``alternative`` and its reasons are what ML_OFF would
     answer; ``enforced`` is what run mode ``enforce`` would have said, recorded under ``shadow``.
+    ``size_multiplier``, ``explored`` and ``propensity`` are those of ``want``: ``decision.shape`` sets them.
     """
 
     scoring: Scoring
@@ -63,6 +66,8 @@ class Verdict:
     alternative_reasons: tuple[Reason, ...]
     enforced: Action
     size_multiplier: float = 1.0
+    explored: bool = False
+    propensity: float | None = None
 
 
 def score_without_model(heuristic: HeuristicScore) -> Scoring:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import wording
+from lab.fidelity_console import print_fidelity, print_sizing
 from lab.figures import Split, Standing
 from lab.learned_console import print_learning
 from lab.summary import Summary
@@ -38,6 +39,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         if table.row_count > 0:
             table.width = width
             console.print(table)
+    if summary.sizing is not None:
+        print_sizing(summary.sizing, console, width)
+    print_fidelity(summary.fidelity, console, width)
     if summary.learning is not None:
         print_learning(summary.learning, console, width)
     console.print(Text(f"digest {summary.digest()}", style="dim"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
+from decision.shape import could_be_explored, size_in_force, was_explored
 from lab.trade import Outcome, Trade
 from persistence.store import Fact
 from phantom.record import terms_from
@@ -82,4 +83,15 @@ def _trade(
         model_score=ending["model_score"],
         # Facts from before this was recorded say nothing of it.
         threshold_closed=ending.get("threshold_closed") is True,
+        **shape_of(ending, reasons),
     )
+
+
+def shape_of(record: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, Any]:
+    """Size, and whether and how probably it was explored, of a recorded decision; facts of before have full size."""
+    size = size_in_force(record, reasons)
+    return {
+        "size_multiplier": 1.0 if size is None else size,
+        "explored": was_explored(record, reasons),
+        "propensity": record["propensity"] if could_be_explored(record, reasons) else None,
+    }

@@ -12,6 +12,7 @@ from typing import Protocol
 from decision.answer import Answer
 from decision.decide import Action
 from lab.attempts import History
+from lab.recorded import shape_of
 from lab.trade import Trade
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
@@ -268,6 +269,9 @@ def payload_of(signal: Signal) -> dict[str, object]:
 def _decision_line(answer: Answer) -> dict[str, object]:
     plain = answer.as_dict()
     plain.pop("latency_ms")
+    if plain["propensity"] is None:
+        # Where nothing could be explored the line stays what it was before anything could.
+        del plain["explored"], plain["propensity"]
     return plain
 
 
@@ -309,4 +313,5 @@ def trade_of(ended: Ended) -> Trade:
         model_score=result["model_score"],
         # Facts from before this was recorded say nothing of it.
         threshold_closed=result.get("threshold_closed") is True,
+        **shape_of(result, ended.reasons),
     )

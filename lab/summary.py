@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lab import learned_words
+from lab.fidelity import Fidelity
 from lab.figures import (
     COSTS_BPS,
     VERDICT_COST_BPS,
@@ -28,6 +29,7 @@ from lab.figures import (
 )
 from lab.learned import Learning
 from lab.reduce import Figures
+from lab.sizing import Sizing, sizing
 from lab.trade import Trade, TradeTable
 from lab.wording import remarks, standing, verdict
 
@@ -35,6 +37,7 @@ SIGNIFICANT_DIGITS = 6
 
 __all__ = ["RunInfo", "Standing", "Summary", "summarise"]
 RECORDED = ("record_head", "record_facts")
+OPTIONAL = ("learning", "sizing", "fidelity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +62,8 @@ class Summary:
     breakdowns: tuple[Breakdown, ...]
     table: TradeTable
     learning: Learning | None = None
+    sizing: Sizing | None = None
+    fidelity: Fidelity | None = None
 
     @property
     def lift(self) -> GateLift:
@@ -72,8 +77,8 @@ class Summary:
     def rounded(self) -> dict[str, Any]:
         """Every figure as JSON can carry it, to six significant digits; what is unknown is None."""
         plain = _plain(self)
-        # A run without a learner has no such part, rather than an empty one.
-        left_out = {"table"} if self.learning is not None else {"table", "learning"}
+        # A run without a learner, or all at one size, has no such part, rather than an empty one.
+        left_out = {"table", *(name for name in OPTIONAL if getattr(self, name) is None)}
         return {key: plain[key] for key in plain if key not in left_out}
 
     def digest(self) -> str:
@@ -106,6 +111,7 @@ def summarise(
     costs_bps: Sequence[float] = COSTS_BPS,
     run: RunInfo,
     learning: Learning | None = None,
+    fidelity: Fidelity | None = None,
 ) -> Summary:
     """Reduce trades to a summary. The order of the trades means nothing; ``seed`` fixes every resample."""
     table = TradeTable.of(trades)
@@ -138,7 +144,14 @@ def summarise(
         breakdowns=figures.breakdowns(),
         table=table,
         learning=learning,
+        sizing=sizing(table, seed),
+        fidelity=fidelity,
     )
+
+
+def plain_figures(value: Any) -> Any:
+    """Figures as JSON can carry them, to six significant digits; what is unknown is None."""
+    return _plain(value)
 
 
 def _rounded(value: float) -> float | None:

@@ -37,7 +37,9 @@ class Trade:
     ``risk`` is the price distance of 1 R. ``mae_r`` is positive when the price went against the trade.
     ``gross_r`` follows the rule of the book: 0 for a timeout, whose market value is ``mark_r``.
     ``model_score`` is the ensemble's own part of ``score`` and ``bundle`` the one that gave it, as they stood at the
-    decision; ``threshold_closed`` says that no score would have passed.
+    decision; ``threshold_closed`` says that no score would have passed. R is of the unit position whatever its size:
+    ``size_multiplier`` says how much of one was (for a phantom: would have been) in the market. ``explored`` trades
+    were refused by their score alone and drawn; ``propensity`` is how probable that was, none where it was impossible.
     """
 
     signal_id: str
@@ -72,6 +74,9 @@ class Trade:
     win_probability: float | None = None
     model_score: float | None = None
     threshold_closed: bool = False
+    size_multiplier: float = 1.0
+    explored: bool = False
+    propensity: float | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
@@ -84,6 +89,8 @@ class Trade:
                 raise Invalid(Reason.FIELD_NOT_FINITE, name)
         if self.mark_r is not None and not math.isfinite(self.mark_r):
             raise Invalid(Reason.FIELD_NOT_FINITE, "mark_r")
+        if not 0.0 <= self.size_multiplier <= 1.0:
+            raise Invalid(Reason.FIELD_RANGE, "size_multiplier", "0 to 1")
         if self.exit_ts < self.entry_ts:
             raise Invalid(Reason.FIELD_RANGE, "exit_ts", "before entry_ts")
 
@@ -123,7 +130,8 @@ class TradeTable:
     """The same trades as columns, ordered by signal time and id, so that the order of the input means nothing.
 
     Every array has shape ``(n_trades,)``. ``day`` counts UTC days of the entry since 1970; ``mark_r`` is NaN where
-    there is none; ``cost_r_per_bp`` is the cost in R of one basis point; ``tag`` is empty where none was sent.
+    there is none; ``cost_r_per_bp`` is the cost in R of one basis point; ``tag`` is empty where none was sent;
+    ``size`` is the size multiplier, by which no other column is weighed.
     """
 
     trades: tuple[Trade, ...]
@@ -148,6 +156,8 @@ class TradeTable:
     gap: BoolArray
     late_mark: BoolArray
     tp1_hit: BoolArray
+    size: FloatArray
+    explored: BoolArray
 
     @classmethod
     def of(cls, trades: Iterable[Trade]) -> TradeTable:
@@ -190,6 +200,8 @@ class TradeTable:
             gap=flag("gap"),
             late_mark=flag("late_mark"),
             tp1_hit=flag("tp1_hit"),
+            size=number("size_multiplier"),
+            explored=flag("explored"),
         )
 
     def __len__(self) -> int:

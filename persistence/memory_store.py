@@ -177,10 +177,13 @@ class MemoryStore(MemoryBreakers):
                 noted.append(Reason.MODE_HALT.value)
             panel, standing, daily = self._standing(command)
             limited = self._limits(command) + daily
-            held = noted + [one.reason.value for one in standing if one.blocks] + limited
+            # What was drawn against its score stands on nothing that rules could stand in for.
+            drawn = command.explored and mode != Mode.ML_OFF
+            held = noted + [one.reason.value for one in standing if one.blocks or drawn] + limited
             noted += [one.reason.value for one in standing] + limited
             # Where the model's word does not count, its execute becomes what the rules alone say; a phantom stays one.
-            doubted = command.ensemble and action is Action.EXECUTE and not all(one.blocks for one in standing)
+            asked = command.ensemble and action is Action.EXECUTE and not drawn
+            doubted = asked and not all(one.blocks for one in standing)
             alone = mode == Mode.ML_OFF or doubted
             if alone:
                 action, wanted = command.alternative, command.alternative_reasons

@@ -590,6 +590,7 @@ def _decide_args(command: DecideCommand, day: str) -> dict[str, str | int]:
         "alternative": command.alternative.value,
         "alternative_reasons": ",".join(command.alternative_reasons),
         "ensemble": int(command.ensemble),
+        "explored": int(command.explored),
         "bar": command.bar or "",
         "signal_ms": command.signal_ms,
         "max_age": command.max_age_ms,

@@ -68,7 +68,11 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideCommand:
-    """Everything the commit of a decision needs; the checks on the state happen inside it."""
+    """Everything the commit of a decision needs; the checks on the state happen inside it.
+
+    ``explored``: the execute was drawn against its score, so that any breaker, also one of rules only, makes it a
+    phantom.
+    """
 
     now_ms: int
     signal_id: str
@@ -94,6 +98,7 @@ class DecideCommand:
     limits: Limits = field(default_factory=Limits)
     confidence_micro: int | None = None
     latencies_us: Sequence[int] = ()
+    explored: bool = False
 
     def __post_init__(self) -> None:
         if not self.reasons:

@@ -161,6 +161,22 @@ class ThresholdTable:
             return clamp.apply(float(self.overall.threshold), ThresholdSource.EV, closed=self.overall.nothing_passes)
         return static_threshold(static)
 
+    def break_even(self, bucket: Bucket) -> float | None:
+        """The win probability that breaks even in a market situation: its own, else the one over all, in [0, 1].
+
+        Parameters
+        ----------
+        bucket : Bucket of the signal
+
+        Returns
+        -------
+        float, or None while nothing was learned or wins or losses are missing
+
+        Source: SPEC 7, p_min.
+        """
+        found = self.buckets.get(bucket, self.overall)
+        return None if found is None else found.p_min
+
     def rows(self, clamp: Clamp) -> list[TableRow]:
         """The table for a reader: buckets in their fixed order, then all together; none while it is empty.
 

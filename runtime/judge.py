@@ -11,6 +11,7 @@ from typing import Any
 
 from decision.answer import Answer
 from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
+from decision.shape import could_be_explored, shape, size_in_force, was_explored
 from persistence.breakers import LATENCIES_KEPT, confidence_micro, latency_us
 from persistence.store import (
     ClockKind,
@@ -24,6 +25,7 @@ from persistence.store import (
 from phantom.position import Position, terms_for
 from phantom.record import terms_record, track_record
 from qscore.threshold import SEED, Threshold, static_threshold
+from runtime.chance import draw_for
 from runtime.clock import Stopwatch, stopwatch
 from runtime.score import by_model
 from runtime.shelf import Shelf
@@ -161,6 +163,7 @@ class Judge:
         if unscored is not None:
             reasons = (unscored, *verdict.reasons)
             verdict = replace(verdict, reasons=reasons, alternative_reasons=reasons)
+        verdict = shape(verdict, profile, draw=draw_for(signal.id, "explore"))
         terms = terms_for(signal, profile)
         return DecideCommand(
             now_ms=self.store.now_ms(),
@@ -173,7 +176,9 @@ class Judge:
             reasons=verdict.reasons,
             alternative=verdict.alternative,
             alternative_reasons=verdict.alternative_reasons,
-            ensemble=scoring.source is not ScoreSource.HEURISTIC,
+            # What was drawn against its score is claimed under the stricter rules, whoever gave the score.
+            ensemble=scoring.source is not ScoreSource.HEURISTIC or verdict.explored,
+            explored=verdict.explored,
             bar=_bar(signal),
             signal_ms=signal.ts,
             max_age_ms=profile.max_signal_age_ms(signal.timeframe),
@@ -209,6 +214,7 @@ class Judge:
         if table is None:
             return scoring, alone, (plain, alone)
         clamp = SEED if profile.clamp is Clamping.SEED else table.key.default_clamp
+        scoring = replace(scoring, break_even=table.break_even(bucket))
         return scoring, table.lookup(bucket, clamp, own), (plain, alone)
 
     def _answer(self, asked: str, reply: DecideReply, started: float) -> Answer:
@@ -264,7 +270,10 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "bucket": str(context.bucket),
         "volatility_known": context.volatility_known,
         "missing": list(scoring.missing),
+        "break_even": scoring.break_even,
         "size_multiplier": verdict.size_multiplier,
+        "explored": verdict.explored,
+        "propensity": verdict.propensity,
         "costs_bps": costs_bps,
         "expected_return_r": None,
         "p_stop": None,
@@ -288,6 +297,7 @@ def answer_from(
         reasons = (*reasons, Reason.DUPLICATE_BAR)
     elif Reason.SIGNAL_EXPIRED in reasons or Reason.SIGNAL_CLOCK in reasons:
         field = "ts"
+    drawn = could_be_explored(body, decision.reasons)
     return Answer(
         signal_id=asked,
         action=action,
@@ -299,7 +309,9 @@ def answer_from(
         threshold_source=body.get("threshold_source"),
         score_source=body.get("score_source"),
         bucket=body.get("bucket"),
-        size_multiplier=body.get("size_multiplier"),
+        size_multiplier=size_in_force(body, decision.reasons),
+        explored=was_explored(body, decision.reasons),
+        propensity=body["propensity"] if drawn else None,
         expected_return_r=body.get("expected_return_r"),
         p_stop=body.get("p_stop"),
         bundle=body.get("bundle"),

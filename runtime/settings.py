@@ -234,6 +234,16 @@ class ProfileSettings(_Section):
     max_training_rows: int = Field(default=_built_in(Profile, "max_training_rows"), description="0: all")
     score_budget_ms: float = _built_in(Profile, "score_budget_ms")
     decision_ttl_ms: int = _built_in(Profile, "decision_ttl_ms")
+    bands: bool = Field(
+        default=_built_in(Profile, "bands"), description="win probability far above break-even: full size; near: half"
+    )
+    explore_rate: float = Field(
+        default=_built_in(Profile, "explore_rate"),
+        description="share of signals refused by score alone that execute all the same; 0: none, at most 0.05",
+    )
+    explore_size: float = Field(
+        default=_built_in(Profile, "explore_size"), description="size multiplier of those: the least you can trade"
+    )
     method: MethodSettings = MethodSettings()
     limits: LimitsSettings = LimitsSettings()
 

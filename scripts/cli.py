@@ -472,6 +472,22 @@ def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@namespace_option
+@click.option("--strategy", default=None, help="one strategy instead of all")
+@click.option("--seed", default=1, show_default=True, help="of every resample")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), default=None, help="write it as a page too")
+@json_option
+def fidelity(namespace: str | None, strategy: str | None, seed: int, page: Path | None, as_json: bool) -> None:
+    """Compare live results with their simulated twins, and say what refused signals would have earned live."""
+    from scripts.fidelity_run import run_fidelity
+
+    wiring = _wiring(namespace)
+    if strategy is not None:
+        wiring.settings.profile(strategy)
+    run_fidelity(wiring, strategy=strategy, seed=seed, page=page, as_json=as_json)
+
+
+@main.command()
 @click.argument("key")
 @namespace_option
 def state(key: str, namespace: str | None) -> None:

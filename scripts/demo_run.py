@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.console import print_summary
+from lab.fidelity import fidelity_of
 from lab.learned import learning_of
 from lab.page import write_page
 from lab.recorded import trades_of
 from lab.replay import Replayed, payload_of
 from lab.summary import RunInfo, Summary, summarise
 from lab.trade import Trade
+from lab.twins import Twins, twins_of
 from market.candles import Candles
 from market.exchange import fetch_candles
 from market.generated import generate
@@ -102,7 +104,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
             console.print("[bold]running[/]  worker, relay, follower, trainer: a process each\n", highlight=False)
             engine = _Engine(wiring, profile, strategy, console)
             engine.play(series, signals, processes)
-            trades, head = _recorded(wiring, processes)
+            trades, twins, head = _recorded(wiring, processes)
     finally:
         _close(settings, keep=options.keep, console=console)
     scene = Scene(profile, series, signals, strategy, limits=True, breakers=settings.breakers.built())
@@ -110,7 +112,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Summary:
     run = _run_info(options, strategy, series, profile, replayed, source)
     run = replace(run, record_head=head.hash, record_facts=head.links)
     learning = learning_of(profile, replayed.history, trades, seed=1)
-    summary = summarise(trades, seed=1, run=run, learning=learning)
+    summary = summarise(trades, seed=1, run=run, learning=learning, fidelity=fidelity_of(twins, seed=1))
     page = _write(summary, options.out / f"demo-{options.strategy}.html")
     console.print()
     print_summary(summary, console)
@@ -320,7 +322,7 @@ def _moment(ts_ms: int) -> str:
     return iso_utc(ts_ms)[:16].replace("T", " ")
 
 
-def _recorded(wiring: Wiring, processes: Processes) -> tuple[list[Trade], Head]:
+def _recorded(wiring: Wiring, processes: Processes) -> tuple[list[Trade], Twins, Head]:
     """Wait until the relay has carried every fact to Postgres, then read the trades from there.
 
     A report on a record that does not agree with the live state, or is not what was written, would be worth nothing.
@@ -334,9 +336,9 @@ def _recorded(wiring: Wiring, processes: Processes) -> tuple[list[Trade], Head]:
     agreed = reconciled(wiring.store, wiring.record)
     if not agreed.clean:
         raise Permanent(f"live state and record do not agree: {agreed}")
-    trades = trades_of(wiring.record.facts())
+    trades, twins = trades_of(wiring.record.facts()), twins_of(wiring.record.facts())
     wiring.record.close()
-    return trades, Head(agreed.audit.links, agreed.audit.head)
+    return trades, twins, Head(agreed.audit.links, agreed.audit.head)
 
 
 def _close(settings: Settings, *, keep: bool, console: Console) -> None:

@@ -12,6 +12,8 @@ from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
 HOUR_MS = 3_600_000
+MOST_EXPLORED = 0.05
+"""Of the signals a score refuses no more than this share may ever go to the market."""
 
 
 class RunMode(StrEnum):
@@ -83,7 +85,9 @@ class Profile:
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
     fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
-    definition of each step of learning is in force.
+    definition of each step of learning is in force. ``bands`` lets the win probability shape the size of an execute;
+    ``explore_rate`` is the share of signals refused by their score alone that go to the market all the same, at the
+    multiplier ``explore_size``.
     """
 
     name: str
@@ -108,6 +112,9 @@ class Profile:
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
+    bands: bool = False
+    explore_rate: float = 0.0
+    explore_size: float = 0.1
     method: Methods = SPECIFIED
     limits: Limits = Limits()
 
@@ -121,6 +128,8 @@ class Profile:
             (0.0 <= self.blend <= 1.0, "blend"),
             (0.0 <= self.retrain_growth <= 10.0, "retrain_growth"),
             (self.max_training_rows == 0 or self.max_training_rows >= 100, "max_training_rows"),
+            (0.0 <= self.explore_rate <= MOST_EXPLORED, "explore_rate"),
+            (0.0 < self.explore_size <= 1.0, "explore_size"),
             (0.0 < self.score_budget_ms <= 60_000.0, "score_budget_ms"),
             (self.decision_ttl_ms > 0, "decision_ttl_ms"),
             (self.max_age_ms is None or self.max_age_ms > 0, "max_age_ms"),

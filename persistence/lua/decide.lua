@@ -58,7 +58,8 @@ if action ~= 'rejected' then
   noted[1] = held[1]
   for _, one in ipairs(standing(A.symbol, int(A.step), now, int(A.confidence), latencies)) do
     noted[#noted + 1] = one[1]
-    if one[2] then
+    -- What was drawn against its score stands on nothing that rules could stand in for.
+    if one[2] or (A.explored == '1' and not off) then
       held[#held + 1] = one[1]
     else
       alone = true

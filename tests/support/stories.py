@@ -121,6 +121,7 @@ class Author:
             "strategy": self._pick(["trend", "scalp"]),
             "bar": self._pick([None] * 9 + ["x", "y", "z"]),
             "ensemble": self._chance(0.5),
+            "explored": self._chance(0.2),
             "limits": self._pick([UNLIMITED, UNLIMITED, TIGHT]),
             "want": want,
             "reasons": (WHY[want],),

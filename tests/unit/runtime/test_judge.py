@@ -278,6 +278,8 @@ def test_an_answer_tells_how_it_came_about(scene: Scene) -> None:
         "score_source": "heuristic",
         "bucket": "us|high",
         "size_multiplier": 1,
+        "explored": False,
+        "propensity": None,
         "expected_return_r": None,
         "p_stop": None,
         "bundle": None,
