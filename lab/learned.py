@@ -25,6 +25,7 @@ from lab.statistics import (
 )
 from lab.trade import Trade, TradeTable
 from learning.metrics import Bin, Metrics, measure
+from qscore.row import TableRow
 from qscore.table import HEURISTIC, ThresholdBook, ThresholdTable
 from qscore.threshold import OPEN, SEED, Clamp
 from signals.profile import Clamping, Profile
@@ -77,7 +78,12 @@ class BundleFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdRow:
-    """A threshold in force at the end: what it was learned from, what the clamp made of it."""
+    """A threshold at the end: what it was learned from, what the clamp made of it, and how sure it is.
+
+    ``interval`` is its 90 % bootstrap interval before the clamp. What only the evidence method tells (effective number
+    of records, their share in the curve near the threshold, the chance that it breaks even there) is none in a row of
+    the seed rule; ``certified_from`` is the score above which wins are shown to pay, none without a badge.
+    """
 
     bucket: str
     n: int
@@ -92,17 +98,31 @@ class ThresholdRow:
     clamp: str
     source: str
     note: str
+    interval: tuple[int, int] | None = None
+    effective_n: float | None = None
+    own_weight: float | None = None
+    reached: float | None = None
+    certified_from: int | None = None
+    shrunk: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFigures:
-    """One table in force at the end; ``w`` is the ensemble's share in the scores it is for."""
+    """One table in force at the end; ``w`` is the ensemble's share in the scores it is for.
+
+    ``rows`` are by the ``method`` in force, ``beside`` the same situations by the other one; ``m`` is how many
+    pseudo-records of the common curve the evidence method gave each situation, ``inf`` for the curve alone.
+    """
 
     score_source: str
     w: float
     clamp: str
     records: int
+    method: str
+    m: str
     rows: tuple[ThresholdRow, ...]
+    beside: tuple[ThresholdRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,24 +236,35 @@ def _table(found: ThresholdTable, profile: Profile) -> TableFigures:
         w=found.w,
         clamp=str(clamp),
         records=found.records,
-        rows=tuple(
-            ThresholdRow(
-                bucket=row.bucket,
-                n=row.n,
-                wins=row.wins,
-                losses=row.losses,
-                mean_win_r=row.mean_win_r,
-                mean_loss_r=row.mean_loss_r,
-                p_min=row.p_min,
-                threshold=row.threshold.value,
-                unclamped=row.threshold.unclamped,
-                closed=row.threshold.closed,
-                clamp=str(row.clamp),
-                source=row.threshold.source.value,
-                note=row.note,
-            )
-            for row in found.rows(clamp)
-        ),
+        method=found.policy.method.value,
+        m="" if found.evidence is None else f"{found.evidence.m:g}",
+        rows=tuple(_row(row) for row in found.rows(clamp)),
+        beside=tuple(_row(row) for row in found.rows(clamp, found.policy.method.other)),
+    )
+
+
+def _row(row: TableRow) -> ThresholdRow:
+    return ThresholdRow(
+        bucket=row.bucket,
+        n=row.n,
+        wins=row.wins,
+        losses=row.losses,
+        mean_win_r=row.mean_win_r,
+        mean_loss_r=row.mean_loss_r,
+        p_min=row.p_min,
+        threshold=row.threshold.value,
+        unclamped=row.threshold.unclamped,
+        closed=row.threshold.closed,
+        clamp=str(row.clamp),
+        source=row.source.value,
+        note=row.note,
+        interval=row.interval,
+        effective_n=row.effective_n,
+        own_weight=row.own_weight,
+        reached=row.reached,
+        certified_from=row.certified_from,
+        shrunk=row.shrunk,
+        held=row.held,
     )
 
 

@@ -27,7 +27,8 @@ from lab.charts import (
 from lab.figures import VERDICT_COST_BPS, Group
 from lab.learned import Forecasts, Learning, ThresholdMove
 from lab.summary import Summary
-from qscore.table import ALL, HEURISTIC
+from qscore.row import ALL
+from qscore.table import HEURISTIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

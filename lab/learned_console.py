@@ -118,11 +118,16 @@ def _curve(learning: Learning) -> Table:
 def _thresholds(learning: Learning) -> list[Table]:
     tables = []
     for found in learning.tables:
+        kind = words.kind(found.score_source)
         table = titled_table(
-            f"Thresholds of {words.kind(found.score_source)} scores at the end ({found.records:,} records)",
-            "", "n", "wins", "losses", "W", "L", "p_min", "threshold", "clamp", "source",
+            f"Thresholds of {kind} scores at the end ({found.records:,} records, method {found.method})",
+            "", "n", "wins", "losses", "W", "L", "p_min", "threshold", "90 %", "clamp", "source",
         )  # fmt: skip
-        for row in found.rows:
+        beside = titled_table(
+            f"Beside them, of {kind} scores: {words.method(found)}",
+            "", "other method", "90 %", "effective n", "own records", "badge",
+        )  # fmt: skip
+        for row, other, evidence in words.by_method(found):
             add_row(
                 table,
                 row.bucket,
@@ -133,10 +138,21 @@ def _thresholds(learning: Learning) -> list[Table]:
                 words.optional(row.mean_loss_r, 2),
                 words.optional(row.p_min),
                 words.threshold(row),
+                words.interval(row),
                 words.clamp(row),
                 row.source,
             )
-        tables.append(table)
+            if other is not None and evidence is not None:
+                add_row(
+                    beside,
+                    row.bucket,
+                    words.threshold(other),
+                    words.interval(other),
+                    words.optional(evidence.effective_n, 0),
+                    words.share(evidence.own_weight),
+                    words.badge(row),
+                )
+        tables += [table, beside]
     return tables
 
 

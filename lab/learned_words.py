@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from lab import wording
-from lab.learned import AttemptFigures, Forecasts, Learning, ThresholdRow
+from lab.learned import AttemptFigures, Forecasts, Learning, TableFigures, ThresholdRow
 from lab.placebo import Placebo
+from signals.method import Method
 
 SHORT = 12
 ENOUGH_FORECASTS = 100
@@ -86,6 +87,36 @@ def optional(value: float | None, digits: int = 3) -> str:
 def threshold(row: ThresholdRow) -> str:
     """A threshold as it acts: closed says that nothing passes."""
     return f"{row.threshold:g}, nothing passes" if row.closed else f"{row.threshold:g}"
+
+
+def interval(row: ThresholdRow) -> str:
+    """The 90 % interval of a threshold before its clamp."""
+    return wording.DASH if row.interval is None else f"{row.interval[0]}–{row.interval[1]}"
+
+
+def share(value: float | None) -> str:
+    """A share that may not be there."""
+    return wording.DASH if value is None else wording.percent(value, 0)
+
+
+def badge(row: ThresholdRow) -> str:
+    """From which score on wins are shown to pay, if it is shown."""
+    return wording.DASH if row.certified_from is None else f"from {row.certified_from}"
+
+
+def by_method(table: TableFigures) -> tuple[tuple[ThresholdRow, ThresholdRow | None, ThresholdRow | None], ...]:
+    """Every row in force, the one of the other method, and whichever of the two the evidence method learned."""
+    beside = table.beside or (None,) * len(table.rows)
+    return tuple(
+        (row, other, row if table.method == Method.EVIDENCE else other)
+        for row, other in zip(table.rows, beside, strict=True)
+    )
+
+
+def method(table: TableFigures) -> str:
+    """How far situations lean on each other by the evidence method."""
+    lean = {"": "no evidence", "0": "no situation borrows", "inf": "the common curve alone"}
+    return lean.get(table.m, f"{table.m} pseudo-records of the common curve each")
 
 
 def clamp(row: ThresholdRow) -> str:

@@ -27,6 +27,7 @@ from qscore.threshold import SEED, Threshold, static_threshold
 from runtime.clock import Stopwatch, stopwatch
 from runtime.score import by_model
 from runtime.shelf import Shelf
+from runtime.tables import untold
 from scorer.heuristic import heuristic_score
 from signals.bucket import Bucket
 from signals.context import DEFAULT_SESSIONS, Context, SessionWindow, regime_by_rank, session_at
@@ -194,9 +195,9 @@ class Judge:
     ) -> tuple[Scoring, Threshold, tuple[Scoring, Threshold] | None]:
         """The score with the threshold it meets, and what the heuristic alone would be compared with."""
         plain = score_without_model(heuristic_score(signal, profile.heuristic))
-        static = static_threshold(profile.static_threshold)
         if self._shelf is None:
-            return plain, static, None
+            rules = untold(profile.threshold_policy)
+            return plain, rules.lookup(context.bucket, SEED, profile.static_threshold), None
         served = self._shelf.serve(profile, self.store.training(profile.name))
         bucket, own = context.bucket, profile.static_threshold
         alone = served.rules.lookup(bucket, SEED, own)

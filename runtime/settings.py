@@ -30,7 +30,7 @@ from scorer.schema import SCHEMAS
 from signals.breaker import Thresholds
 from signals.errors import Invalid
 from signals.method import Method, Methods
-from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
+from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode, ThresholdMode
 from signals.signal import STRATEGY_PATTERN
 
 __all__ = ["MASK", "Settings", "masked", "write_example"]
@@ -228,6 +228,12 @@ class ProfileSettings(_Section):
     costs_bps: float = Field(default=_built_in(Profile, "costs_bps"), description="round trip")
     blend: float = Field(default=_built_in(Profile, "blend"), description="weight of the model beside the heuristic")
     clamp: Annotated[Clamping, Word] = _built_in(Profile, "clamp")
+    threshold_mode: Annotated[ThresholdMode, Word] = Field(
+        default=_built_in(Profile, "threshold_mode"), description="of the evidence method: balanced, spec or cautious"
+    )
+    require_badge: bool = Field(
+        default=_built_in(Profile, "require_badge"), description="nothing passes where the threshold is not certified"
+    )
     retrain_growth: float = Field(
         default=_built_in(Profile, "retrain_growth"), description="0.05: every max(retrain_every, 5 %) outcomes"
     )

@@ -15,16 +15,16 @@ from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, fit_candidate
 from learning.patterns import brief_patterns
 from learning.promote import Declined
-from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
+from persistence.store import PublishCommand, PublishStatus, Store, TableCommand, Training
 from qscore.table import ScoredRecord, ThresholdBook, ThresholdTable
 from qscore.threshold import TABLE_RECORDS
-from runtime.tables import book_for, heuristic_table, spelled
+from runtime.tables import INTERVALS, book_for, heuristic_table, read_table, spelled
 from runtime.trained import Trained
 from scorer.bundle import address, pack, unpack
 from scorer.schema import SCHEMAS, Schema
 from signals.errors import Invalid, Transient
 from signals.parse import canonical_json, printable
-from signals.profile import Profile
+from signals.profile import Profile, ThresholdPolicy
 
 FAILED = "LEARN_FAILED"
 NO_SCHEMA = "LEARN_NO_SCHEMA"
@@ -70,10 +70,39 @@ class Trainer:
         self._seed = seed
         self._settings = settings or FitSettings()
         self._shared_fit = fit
+        self._seen: dict[str, tuple[str, ThresholdPolicy]] = {}
 
     def due(self) -> list[str]:
         """Strategies that are owed something: an attempt at their boundary, or the heuristic's first thresholds."""
-        return [name for name in self.profiles if self.store.training(name).owes]
+        return [name for name in self.profiles if self._owes(name, self.store.training(name))]
+
+    def _owes(self, strategy: str, training: Training) -> bool:
+        return training.owes or self._outdated(strategy, training)
+
+    def _outdated(self, strategy: str, training: Training) -> bool:
+        """Whether the heuristic's thresholds in force were learned under another policy, and there is news to learn.
+
+        A number of outcomes teaches one table: two trainers with different settings cannot overwrite each other for
+        ever.
+        """
+        if training.table is None or training.completed <= training.table_count:
+            return False
+        policy = self.profiles[strategy].threshold_policy
+        if self._seen.get(strategy) != (training.table, policy):
+            known = self._in_force(strategy, training)
+            if known is not None and known.fits(policy):
+                self._seen[strategy] = (training.table, policy)
+        return self._seen.get(strategy) != (training.table, policy)
+
+    def _in_force(self, strategy: str, training: Training) -> ThresholdTable | None:
+        text = None if training.table is None else self.store.table(strategy, training.table)
+        if training.table is None or text is None:
+            return None
+        try:
+            return read_table(training.table, text)
+        except (Invalid, ValueError, RecursionError):
+            # The workers say so where an operator looks; here it is one that must be learned anew.
+            return None
 
     def answer(self, strategy: str) -> Trained | None:
         """Give a strategy what it is owed, thresholds first, then its boundary's attempt.
@@ -81,7 +110,7 @@ class Trainer:
         None when no attempt was owed, or another trainer has answered the boundary meanwhile.
         """
         training = self.store.training(strategy)
-        if training.table_due:
+        if training.table_due or self._outdated(strategy, training):
             self._owed_table(strategy, training.completed)
         if not training.due:
             return None
@@ -100,7 +129,7 @@ class Trainer:
         try:
             known = self.examples(strategy)
             # Before the attempt is settled or published: killed between the two, both are done again.
-            self._set_table(strategy, count, heuristic_table(map(_as_decided, known)))
+            self._set_table(strategy, count, self._rules(strategy, known))
             found = self._fit(profile, known)
         except Transient:
             raise
@@ -115,14 +144,20 @@ class Trainer:
     def _owed_table(self, strategy: str, count: int) -> None:
         detail = ""
         try:
-            table = heuristic_table(map(_as_decided, self.examples(strategy)))
+            table = self._rules(strategy, self.examples(strategy))
         except Transient:
             raise
         except Exception as error:
             # Recorded as an empty table, or it would be owed again for ever; the next attempt learns it anew.
             log.exception("thresholds of %s cannot be learned", strategy)
-            table, detail = heuristic_table(()), printable(f"{type(error).__name__}: {error}", DETAIL_LENGTH)
+            empty = heuristic_table((), self.profiles[strategy].threshold_policy)
+            table, detail = empty, printable(f"{type(error).__name__}: {error}", DETAIL_LENGTH)
         self._set_table(strategy, count, table, detail)
+
+    def _rules(self, strategy: str, known: list[Example]) -> ThresholdTable:
+        policy, training = self.profiles[strategy].threshold_policy, self.store.training(strategy)
+        before = self._in_force(strategy, training)
+        return heuristic_table(map(_as_decided, known), policy, drawn=INTERVALS, incumbent=before)
 
     def _set_table(self, strategy: str, count: int, table: ThresholdTable, detail: str = "") -> None:
         if count < TABLE_RECORDS:
@@ -168,7 +203,14 @@ class Trainer:
         return replace(base, reason=reason, detail=shown, fenced=not settled)
 
     def _publish(self, base: Trained, profile: Profile, candidate: Candidate, looked: Mapping[str, object]) -> Trained:
-        book = book_for(ThresholdBook(), candidate.part_records, candidate.source, profile.blend)
+        book = book_for(
+            ThresholdBook(),
+            candidate.part_records,
+            candidate.source,
+            profile.blend,
+            profile.threshold_policy,
+            drawn=INTERVALS,
+        )
         now_ms = self.store.now_ms()
         data = pack(candidate.parts(thresholds=book.as_json(), created_at_ms=now_ms), self._key)
         # Read back as a worker will: what cannot be served is never published.

@@ -15,6 +15,7 @@ from qscore.table import ThresholdBook
 from qscore.threshold import OPEN, SEED
 from runtime.wiring import Wiring
 from signals.errors import Permanent
+from signals.method import Method
 from signals.profile import Clamping
 from signals.timeday import iso_utc
 
@@ -132,7 +133,7 @@ def _only(addresses: list[str], start: str) -> str:
 
 
 def thresholds(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
-    """Every learned threshold with what it was learned from and the clamp in effect."""
+    """Every learned threshold by both methods, what it was learned from, how sure it is, and the clamp in effect."""
     profile = wiring.settings.profile(strategy)
     text = wiring.store.client.get(wiring.store.keys.qcal(strategy, "thr"))
     record = json.loads(text) if text else {}
@@ -154,21 +155,58 @@ def thresholds(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
                 "p_min": row.p_min,
                 "threshold": row.threshold.value,
                 "unclamped": row.threshold.unclamped,
+                "closed": row.threshold.closed,
                 "clamp": str(clamp),
                 "note": row.note,
+                "method": row.method.value,
+                "in_force": row.in_force,
+                "interval": None if row.interval is None else list(row.interval),
+                "certified_from": row.certified_from,
+                "effective_n": row.effective_n,
+                # JSON has no infinity: the common curve alone.
+                "m": None if row.m is None else f"{row.m:g}",
+                "own_weight": row.own_weight,
+                "reached": row.reached,
+                "shrunk": row.shrunk,
+                "held": row.held,
             }
-            for row in table.rows(clamp)
+            for method in (table.policy.method, table.policy.method.other)
+            for row in table.rows(clamp, method)
         ]
     return rows
 
 
 def print_thresholds(rows: list[dict[str, Any]], static: float, console: Console) -> None:
     """The thresholds as a table."""
-    names = ("scores", "bucket", "n", "wins", "losses", "W", "L", "p_min", "threshold", "unclamped", "clamp", "note")
-    table = Table(*names, box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in names))
-    console.print(table if rows else f"no threshold has been learned: the static one, {static:g}, is in force")
+    names = ("scores", "bucket", "n", "wins", "losses", "W", "L", "p_min", "threshold", "interval", "clamp", "note")
+    if not rows:
+        console.print(f"no threshold has been learned: the static one, {static:g}, is in force")
+    for method, in_force in dict.fromkeys((row["method"], row["in_force"]) for row in rows):
+        more = ("m", "effective_n", "own_weight", "reached", "certified_from") if method == Method.EVIDENCE else ()
+        table = Table(
+            *(HEADINGS.get(name, name) for name in (*names, *more)),
+            box=SIMPLE_HEAD,
+            title=f"method {method}, {'in force' if in_force else 'beside it: decides nothing'}",
+        )
+        for row in rows:
+            if row["method"] == method:
+                table.add_row(*(_shown(row, name) for name in (*names, *more)))
+        console.print(table)
+
+
+HEADINGS = {"interval": "90 %", "effective_n": "eff. n", "own_weight": "own", "certified_from": "badge"}
+
+
+def _shown(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if name == "interval":
+        return "–" if value is None else f"{value[0]}–{value[1]}"
+    if name == "threshold":
+        moved = "" if row["unclamped"] == value else f" ({row['unclamped']:g})"
+        return f"{value:g}{moved}" + (", nothing passes" if row["closed"] else "") + (", held" if row["held"] else "")
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if name == "effective_n" else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signals.errors import Invalid
-from signals.method import SPECIFIED, Methods
+from signals.method import SPECIFIED, Method, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -34,6 +34,36 @@ class Clamping(StrEnum):
 
     OPEN = "open"
     SEED = "seed"
+
+
+class ThresholdMode(StrEnum):
+    """How the evidence method turns its curve into a threshold; the seed rule does not look at it.
+
+    ``balanced`` takes the curve as it is; ``spec`` lets no situation borrow from another; ``cautious`` asks that even
+    the curve's lower quantile breaks even, and can only raise a threshold.
+    """
+
+    BALANCED = "balanced"
+    SPEC = "spec"
+    CAUTIOUS = "cautious"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdPolicy:
+    """Which thresholds are in force: by which method, on which labels, in which mode, and whether they must be shown.
+
+    ``require_badge`` closes every situation whose threshold is only estimated.
+    """
+
+    method: Method = Method.SPEC
+    labels: Method = Method.SPEC
+    mode: ThresholdMode = ThresholdMode.BALANCED
+    require_badge: bool = False
+
+    @property
+    def reads_evidence(self) -> bool:
+        """Whether what the evidence method learned decides anything."""
+        return self.method is Method.EVIDENCE or self.require_badge
 
 
 class Kind(StrEnum):
@@ -83,7 +113,8 @@ class Profile:
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
     fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
-    definition of each step of learning is in force.
+    definition of each step of learning is in force; ``threshold_mode`` is the evidence method's, and ``require_badge``
+    lets nothing pass where its threshold is not certified.
     """
 
     name: str
@@ -104,6 +135,8 @@ class Profile:
     costs_bps: float = 0.0
     blend: float = 1.0
     clamp: Clamping = Clamping.OPEN
+    threshold_mode: ThresholdMode = ThresholdMode.BALANCED
+    require_badge: bool = False
     retrain_growth: float = 0.0
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
@@ -136,6 +169,16 @@ class Profile:
     def tracking_ms(self) -> int:
         """Length of the candles that move this profile's positions."""
         return timeframe_ms(self.tracking_timeframe)
+
+    @property
+    def threshold_policy(self) -> ThresholdPolicy:
+        """Which thresholds its scores meet."""
+        return ThresholdPolicy(
+            method=self.method.thresholds,
+            labels=self.method.labels,
+            mode=self.threshold_mode,
+            require_badge=self.require_badge,
+        )
 
     def max_signal_age_ms(self, timeframe: str | None) -> int:
         """How old a signal may be: a quarter of its candle but 30 s at most, or 120 s when it names none."""

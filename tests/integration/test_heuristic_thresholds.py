@@ -24,6 +24,7 @@ from scorer.bundle import Bundle, Unscorable, unpack
 from scorer.schema import SCALP
 from signals.bucket import Bucket
 from signals.errors import Transient
+from signals.profile import ThresholdPolicy
 from tests.support.loop import KEY, PROFILE, PROFILES, START_MS, STEP_MS, World
 
 Patch = pytest.MonkeyPatch
@@ -279,7 +280,7 @@ def test_thresholds_that_cannot_be_read_let_nothing_through(
 
 
 def _empty(world: World) -> TableCommand:
-    address, text = spelled(heuristic_table(()))
+    address, text = spelled(heuristic_table((), ThresholdPolicy()))
     return TableCommand(strategy="scalp", count=52, address=address, table=text, now_ms=world.store.now_ms())
 
 
