@@ -19,11 +19,13 @@ from learning.importance import feature_importance
 from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
 from learning.metrics import Metrics, measure
 from learning.promote import Decline, Declined, PromotionRule, promote
+from learning.retrieval import NEIGHBOURS, NeighbourSearch, Past, RetrievalFigures, dummies_of, evaluate
 from learning.split import Fold, Walk, folds
 from scorer.bundle import SCORE_DIGITS, BundleParts, Golden, SchemaName, Source
 from scorer.calibration import Calibrator
 from scorer.encoding import Encoding
 from scorer.ensemble import Ensemble
+from scorer.neighbours import Pool, endings
 from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
 from signals.method import Method
@@ -39,6 +41,7 @@ class FitSettings:
     """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds.
 
     ``calibration`` picks the method in force; the other is measured beside it. ``max_rows`` keeps the newest only.
+    ``neighbours`` is how many past signals each one is compared with; 0 keeps none.
     """
 
     heads: HeadSettings = field(default_factory=HeadSettings)
@@ -49,6 +52,7 @@ class FitSettings:
     embargo_ms: int = 0
     calibration: Method = Method.SPEC
     max_rows: int | None = None
+    neighbours: int = NEIGHBOURS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Candidate:
     settings: FitSettings
     network_converged: bool | None
     versions: Mapping[str, str]
+    neighbours: Pool | None = None
+    neighbours_metrics: RetrievalFigures | None = None
 
     @property
     def source(self) -> Source:
@@ -139,6 +145,7 @@ class Candidate:
             calibrator=self.calibrator,
             golden=self.golden,
             records=self.part_records,
+            neighbours=self.neighbours,
             data_hash=self.data_hash,
             first_ms=self.first_ms,
             last_ms=self.last_ms,
@@ -151,6 +158,7 @@ class Candidate:
                 "other_method": None if self.other_metrics is None else self.other_metrics.record,
                 "walk_forward": None if self.walk_forward is None else self.walk_forward.record,
                 "network_converged": self.network_converged,
+                "neighbours": None if self.neighbours_metrics is None else self.neighbours_metrics.record,
             },
             importance=self.importance,
             thresholds=thresholds,
@@ -293,6 +301,7 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
     assert_agreement(ensemble, final.members, final.matrix)
     if float(np.ptp(ensemble.win_probabilities(final.matrix))) <= 1e-9:
         return Declined(Decline.CONSTANT, "the heads say the same about every record", metrics, importance)
+    pool, neighbours_metrics = _neighbours(rows, schema, final, settings)
     other, other_calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration.other)
     first, last = rows.examples[0], rows.examples[-1]
     return Candidate(
@@ -317,6 +326,8 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
         settings=settings,
         network_converged=final.members.network_converged,
         versions=_versions(),
+        neighbours=pool,
+        neighbours_metrics=neighbours_metrics,
     )
 
 
@@ -382,6 +393,31 @@ def _walk_forward(
             raw[fold.test] = known[fold.test]
     answered = np.isfinite(raw)
     return measure(raw[answered], rows.won[answered]) if answered.any() else None
+
+
+def _neighbours(
+    rows: _Rows, schema: Schema, final: _Fitted, settings: FitSettings
+) -> tuple[Pool | None, RetrievalFigures | None]:
+    """Past signals to compare with, in the design of the final heads, and how good they were walking forward."""
+    if settings.neighbours == 0:
+        return None, None
+    examples = rows.examples
+    past = Past(
+        matrix=final.matrix,
+        ending=endings([one.won for one in examples], [True] * len(examples)),
+        net_r=np.array([one.net_r for one in examples], dtype=np.float64),
+        entry_ms=np.array([one.entry_ms for one in examples], dtype=np.int64),
+        exit_ms=np.array([one.exit_ms for one in examples], dtype=np.int64),
+        ids=tuple(one.id for one in examples),
+        dummies=dummies_of(final.encoding.columns),
+    )
+
+    def design(train: npt.NDArray[np.int64]) -> tuple[FloatArray, BoolArray]:
+        known = Encoding.fit(schema, [rows.vectors[place] for place in train.tolist()])
+        return known.matrix(rows.vectors), dummies_of(known.columns)
+
+    search = NeighbourSearch(k=settings.neighbours)
+    return search.fit(past).pool_, evaluate(past, search, n_blocks=settings.n_blocks, design=design)
 
 
 def _golden(final: _Fitted) -> Golden:

@@ -271,6 +271,7 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "bundle": scoring.bundle,
         "model_score": scoring.model_score,
         "model_fault": scoring.fault,
+        "neighbours": None if scoring.neighbours is None else scoring.neighbours.record(),
         "enforced": verdict.enforced.value,
     }
 

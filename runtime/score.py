@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from decision.decide import ScoreSource, Scoring
 from qscore.table import ThresholdTable
@@ -11,6 +12,7 @@ from runtime.shelf import Served, Shelved
 from scorer.blend import blend
 from scorer.bundle import NotAsked, Scored, Unscorable
 from scorer.encoding import model_features
+from scorer.neighbours import Neighbours
 from scorer.schema import SCHEMAS, Vector
 from signals.context import Context
 from signals.profile import Profile
@@ -37,7 +39,8 @@ def by_model(
         found = _asked(shelved, vector)
         late_ms = (watch() - started) * 1000.0
         if isinstance(found, Scored) and late_ms <= profile.score_budget_ms:
-            return _blended(found, shelved, profile, plain, fault), shelved.table
+            scoring = _blended(found, shelved, profile, plain, fault)
+            return replace(scoring, neighbours=_neighbours(shelved, vector, signal.ts)), shelved.table
         fault = fault or _why(found, late_ms)
     missing = (*plain.missing, *(name for name in vector.missing if name not in plain.missing))
     return (
@@ -59,6 +62,15 @@ def _asked(shelved: Shelved, vector: Vector) -> Scored | NotAsked | Unscorable:
         # Whatever a model does, the signal gets an answer; only a time limit of the job may pass through here.
         log.exception("bundle %s failed", shelved.bundle.address[:12])
         return Unscorable(f"{type(error).__name__}: {error}"[:200])
+
+
+def _neighbours(shelved: Shelved, vector: Vector, at_ms: int) -> Neighbours | None:
+    try:
+        return shelved.bundle.neighbours(vector, at_ms)
+    except Exception:
+        # They are shown and nothing more: without them the decision is the same.
+        log.exception("neighbours of bundle %s failed", shelved.bundle.address[:12])
+        return None
 
 
 def _why(found: Scored | NotAsked | Unscorable, late_ms: float) -> str:

@@ -234,6 +234,9 @@ class ProfileSettings(_Section):
     max_training_rows: int = Field(default=_built_in(Profile, "max_training_rows"), description="0: all")
     score_budget_ms: float = _built_in(Profile, "score_budget_ms")
     decision_ttl_ms: int = _built_in(Profile, "decision_ttl_ms")
+    neighbours: int = Field(
+        default=_built_in(Profile, "neighbours"), description="past signals each one is compared with; 0: none"
+    )
     method: MethodSettings = MethodSettings()
     limits: LimitsSettings = LimitsSettings()
 

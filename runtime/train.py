@@ -142,7 +142,12 @@ class Trainer:
     def _fit(self, profile: Profile, known: list[Example]) -> Candidate | Declined:
         schema = SCHEMAS[profile.features]
         rows = profile.max_training_rows
-        settings = replace(self._settings, calibration=profile.method.calibration, max_rows=rows or None)
+        settings = replace(
+            self._settings,
+            calibration=profile.method.calibration,
+            max_rows=rows or None,
+            neighbours=profile.neighbours,
+        )
         fit = fit_candidate if self._shared_fit is None else self._shared_fit
         return fit(known, schema, seed=self._seed, settings=settings)
 

@@ -15,6 +15,7 @@ from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
 from scorer.ensemble import Ensemble
+from scorer.neighbours import Neighbours, Pool
 from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
 
@@ -104,8 +105,8 @@ class BundleParts:
     """What a bundle is made of. Mappings hold JSON values; times in UTC epoch milliseconds.
 
     ``thresholds`` belongs to the caller and is carried as it is; ``records`` are what it was learned from, for another
-    blend to learn its own. ``calibrator`` is none while there are too few
-    out-of-fold rows: its scores are then called ``ensemble_raw``.
+    blend to learn its own. ``neighbours`` are past signals to compare with, none where none are kept. ``calibrator`` is
+    none while there are too few out-of-fold rows: its scores are then called ``ensemble_raw``.
     """
 
     strategy: str
@@ -124,6 +125,7 @@ class BundleParts:
     thresholds: Mapping[str, Any]
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
+    neighbours: Pool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,6 +180,21 @@ class Bundle:
             for vector in vectors
         ]
 
+    def neighbours(self, vector: Vector, at_ms: int) -> Neighbours | None:
+        """The past signals most like one and what became of them; none without a pool, or where no model is asked.
+
+        Parameters
+        ----------
+        vector : Vector, read by the schema whose hash this bundle was opened with
+        at_ms : moment of the signal, UTC epoch ms
+
+        Source: STATISTICS 5.
+        """
+        pool, encoding = self.parts.neighbours, self.parts.encoding
+        if pool is None or not encoding.readable(vector):
+            return None
+        return pool.ask(encoding.row(vector), at_ms)
+
     def _answer(self, raw: float, missing: tuple[str, ...]) -> Scored | Unscorable:
         calibrator = self.parts.calibrator
         said = raw if calibrator is None else float(calibrator.apply(np.asarray(raw)))
@@ -226,6 +243,7 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
         },
         "calibrator": _calibrator_record(parts.calibrator),
         "records": {"buckets": list(parts.records.buckets)},
+        "neighbours": None if parts.neighbours is None else parts.neighbours.record,
         "data_hash": parts.data_hash,
         "first_ms": parts.first_ms,
         "last_ms": parts.last_ms,
@@ -293,6 +311,7 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         "golden.rows": parts.golden.rows,
         "golden.expected": parts.golden.expected,
         **parts.records.arrays,
+        **({} if parts.neighbours is None else parts.neighbours.arrays),
     }
     if network is not None:
         arrays |= {"standard.mean": network.standard.mean, "standard.scale": network.standard.scale}
@@ -324,6 +343,10 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
     ensemble = _ensemble(manifest["ensemble"], arrays)
     if ensemble.width != encoding.width:
         raise ValueError("the heads read rows of another width than the encoding writes")
+    pool = manifest["neighbours"]
+    neighbours = None if pool is None else Pool.read(pool, arrays)
+    if neighbours is not None and neighbours.width != encoding.width:
+        raise ValueError("the pool reads rows of another width than the encoding writes")
     golden = Golden(_floats(arrays, "golden.rows", 2), _floats(arrays, "golden.expected", 1))
     if golden.rows.shape != (len(golden.expected), ensemble.width):
         raise ValueError("golden rows and answers do not fit")
@@ -339,6 +362,7 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
         first_ms=int(manifest["first_ms"]),
         last_ms=int(manifest["last_ms"]),
         created_at_ms=int(manifest["created_at_ms"]),
+        neighbours=neighbours,
         **{name: _object(manifest, name) for name in ("metrics", "importance", "thresholds", "versions", "settings")},
     )
 

@@ -82,8 +82,9 @@ class Profile:
     ``scorer.schema``; both default to the strategy's own name, so a user's profile may borrow either.
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
-    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
-    definition of each step of learning is in force.
+    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``neighbours`` is how
+    many past signals each one is compared with (shown, never decisive). ``method`` says which definition of each step
+    of learning is in force.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Profile:
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
+    neighbours: int = 50
     method: Methods = SPECIFIED
     limits: Limits = Limits()
 
@@ -122,6 +124,7 @@ class Profile:
             (0.0 <= self.retrain_growth <= 10.0, "retrain_growth"),
             (self.max_training_rows == 0 or self.max_training_rows >= 100, "max_training_rows"),
             (0.0 < self.score_budget_ms <= 60_000.0, "score_budget_ms"),
+            (0 <= self.neighbours <= 500, "neighbours"),
             (self.decision_ttl_ms > 0, "decision_ttl_ms"),
             (self.max_age_ms is None or self.max_age_ms > 0, "max_age_ms"),
             (self.state_prefix in ("phantom", "scalp_phantom"), "state_prefix"),

@@ -87,6 +87,23 @@ def signed(manifest: bytes, body: bytes = b"", *, version: int = container.VERSI
 # --- what comes back
 
 
+def test_neighbours_come_back_as_they_were(candidate: Candidate, data: bytes) -> None:
+    vector = SCALP.vector(lessons(1)[0].features)
+    told = opened(data).neighbours(vector, 2**52)
+    assert told is not None
+    assert candidate.neighbours is not None
+    assert told == candidate.neighbours.ask(candidate.encoding.row(vector), 2**52)
+    # The very signal the pool was made of is its own nearest; asked at its own moment it is not there yet.
+    assert told.nearest[0].distance == 0.0
+    first = lessons(1)[0]
+    assert opened(data).neighbours(vector, first.entry_ms) is None
+
+
+def test_a_bundle_may_keep_no_neighbours(parts: BundleParts) -> None:
+    alone = opened(pack(replace(parts, neighbours=None), KEY))
+    assert alone.neighbours(SCALP.vector(lessons(1)[0].features), 2**52) is None
+
+
 def test_what_comes_back_is_what_was_sent(parts: BundleParts, data: bytes) -> None:
     bundle = opened(data)
     back = bundle.parts
@@ -317,7 +334,7 @@ def test_a_used_reserved_field_is_refused() -> None:
     assert refused(signed(b'{"arrays":[]}', reserved=1)) is BundleFault.CORRUPT
 
 
-def put(name: str, place: int, value: float) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+def put(name: str, place: int | tuple[int, int], value: float) -> Callable[[dict[str, Any], dict[str, Any]], object]:
     def change(_: dict[str, Any], arrays: dict[str, Any]) -> None:
         arrays[name][place] = value
 
@@ -357,6 +374,18 @@ BENDS = [
     pytest.param(lambda m, a: a.update({"records.won": a["records.won"][1:]}), id="an outcome less"),
     pytest.param(lambda m, a: a.update({"records.won": a["records.net_r"]}), id="outcomes of another type"),
     pytest.param(lambda m, a: a.update({"trees.value": a["trees.left"]}), id="an array of another type"),
+    pytest.param(put("records.decisive", 0, 2), id="neither decisive nor not"),
+    pytest.param(lambda m, a: a["records.decisive"].fill(0), id="a win that was not decisive"),
+    pytest.param(put("records.weight", 0, 0.0), id="a record that counts for nothing"),
+    pytest.param(put("records.weight", 0, math.nan), id="a weight that is no number"),
+    pytest.param(put("records.exit_ms", 0, 1.0), id="a label that ends before it begins"),
+    pytest.param(put("neighbours.points", (0, 0), math.nan), id="a neighbour nowhere"),
+    pytest.param(put("neighbours.points", (0, 0), 5.0), id="a neighbour out of bounds"),
+    pytest.param(put("neighbours.ending", 0, 3), id="a neighbour with another ending"),
+    pytest.param(put("neighbours.exit_ms", 0, 2.0**53), id="neighbours out of order"),
+    pytest.param(lambda m, a: m["neighbours"]["ids"].pop(), id="a neighbour without a name"),
+    pytest.param(lambda m, a: m["neighbours"].update(bandwidth="nan"), id="a kernel that is none"),
+    pytest.param(lambda m, a: m["neighbours"].update(k=10**9), id="too many neighbours"),
 ]
 
 
@@ -368,7 +397,7 @@ def test_numbers_out_of_bounds_are_refused_though_signed(
 
 
 @pytest.mark.parametrize(
-    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records"]
+    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records", "neighbours"]
 )
 def test_a_manifest_with_a_hole_is_refused(data: bytes, gone: str) -> None:
     assert refused(resealed(data, lambda m, a: m.pop(gone))) is BundleFault.CORRUPT
