@@ -187,6 +187,12 @@ def learning_of(
     )
 
 
+def out_of_sample_of(history: History, trades: Sequence[Trade], *, seed: int) -> Forecasts | None:
+    """Forecasts of every bundle of a run, each on the signals it decided itself; none where no bundle decided any."""
+    published = {attempt.address: attempt for attempt in history.attempts if attempt.published}
+    return _Figures(TradeTable.of(trades), seed).pooled(published)
+
+
 def clamp_of(score_source: str, profile: Profile) -> Clamp:
     """The clamp in effect for one kind of score."""
     return SEED if score_source == HEURISTIC or profile.clamp is Clamping.SEED else OPEN

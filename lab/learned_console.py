@@ -51,7 +51,7 @@ def _setting_cells(item: Setting) -> tuple[str, ...]:
     group = item.split.executed
     means = (f"{wording.signed(at.mean_r.value)}\n{wording.mean_bounds(at.mean_r, 2)}" for at in group.at_cost)
     return (
-        f"{item.name}{' *' if item.reported else ''}",
+        f"{item.name}{' *' if item.reported else ''}{_skill(item)}",
         f"{group.n:,}",
         f"{wording.percent(group.win_rate.value)}\n{wording.rate_bounds(group.win_rate)}",
         *means,
@@ -59,6 +59,15 @@ def _setting_cells(item: Setting) -> tuple[str, ...]:
         f"{wording.signed(item.placebo.placebo_mean)}\np {wording.probability(item.placebo.p)}",
         wording.signed(item.split.refused.verdict.mean_r.value),
     )
+
+
+def _skill(item: Setting) -> str:
+    """Brier skill of the setting's bundles out of sample, as a second line."""
+    if item.skill is None:
+        return ""
+    bounds = item.skill.day
+    told = f"{wording.signed(100.0 * bounds.low, 1)} to {wording.signed(100.0 * bounds.high, 1)}"
+    return f"\nskill {wording.signed(100.0 * item.skill.value, 1)} %" + (f"\n{told}" if bounds.known else "")
 
 
 def _always_cells(item: Setting) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def demo(
 @click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
 @click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
-@click.option("--learn", is_flag=True, help="train as live would; three replays: rules alone, both clamps")
+@click.option("--learn", is_flag=True, help="train as live would; a replay for rules alone and for each method")
 @click.option("--growth", type=click.FloatRange(0, 10), default=None, help="retrain_growth instead of the profile's")
 @click.option(
     "--clamp",
@@ -110,6 +110,13 @@ def demo(
     default=None,
     help="of learned model thresholds: the run that is reported",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["spec", "evidence"]),
+    default=None,
+    help="of thresholds, calibration and ensemble: the run that is reported",
+)
+@click.option("--labels", type=click.Choice(["spec", "evidence"]), default=None, help="what counts as an outcome in it")
 @click.option(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
@@ -128,6 +135,8 @@ def replay(
     learn: bool,
     growth: float | None,
     clamp: str | None,
+    method: str | None,
+    labels: str | None,
     threshold: float | None,
     seed: int,
     out: Path,
@@ -147,6 +156,8 @@ def replay(
         learn=learn,
         growth=growth,
         clamp=clamp,
+        method=method,
+        labels=labels,
         threshold=threshold,
         seed=seed,
         out=out,

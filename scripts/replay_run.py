@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lab.attempts import Fit, SharedFits, Watch, rules_only
 from lab.compare import SettingRun, compare
 from lab.console import print_summary
-from lab.learned import Learning, learning_of
+from lab.learned import Learning, learning_of, out_of_sample_of
 from lab.page import write_page
 from lab.replay import Learner, LearnerFor, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
@@ -26,12 +26,19 @@ from runtime.settings import Settings
 from runtime.trained import Trained
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.breaker import DEFAULT_THRESHOLDS, Thresholds
+from signals.method import EVIDENT, HONEST, SPECIFIED, Method, Methods
 from signals.profile import Clamping, Profile
 from signals.signal import Signal
 
 RULES = "heuristic alone"
-SETTINGS = 3
-"""Runs of a replay that learns: the heuristic alone, and the ensemble under both clamps."""
+VARIANTS: tuple[tuple[str, Methods, Clamping], ...] = (
+    ("specified, open", SPECIFIED, Clamping.OPEN),
+    (f"specified, {SEED_CLAMP}", SPECIFIED, Clamping.SEED),
+    ("by evidence", EVIDENT, Clamping.OPEN),
+    ("by evidence, honest labels", HONEST, Clamping.OPEN),
+)
+"""What every replay that learns shows side by side, besides the heuristic alone."""
+OWN = "as configured"
 SHOWN_EVERY = 2_000
 """Candles between two moves of the progress bar."""
 
@@ -50,6 +57,8 @@ class ReplayOptions:
     learn: bool = False
     growth: float | None = None
     clamp: str | None = None
+    method: str | None = None
+    labels: str | None = None
     threshold: float | None = None
     seed: int = 1
     out: Path = Path("reports")
@@ -98,9 +107,10 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
         profile = replace(profile, retrain_growth=options.growth)
     if options.clamp is not None:
         profile = replace(profile, clamp=Clamping(options.clamp))
+    profile = replace(profile, method=_asked(profile.method, options))
     with _bar(console, quiet=options.as_json) as bar:
         signals = strategy_signals(options.strategy, series, settings)
-        runs = SETTINGS if options.learn else 1
+        runs = 1 + len(variants(profile)) if options.learn else 1
         task = bar.add_task(f"{len(signals)} proposals", total=runs * series.candle_count)
         breakers = loaded.breakers.built()
         scene = Scene(profile, series, signals, settings, limits=options.limits, breakers=breakers, bar=(bar, task))
@@ -109,6 +119,14 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
     summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
     return ReplayOutcome(replayed, summary, summary.digest(), page)
+
+
+def _asked(method: Methods, options: ReplayOptions) -> Methods:
+    """The profile's methods, with what the command line says laid over them."""
+    if options.method is not None:
+        steps = Method(options.method)
+        method = replace(method, thresholds=steps, calibration=steps, ensemble=steps)
+    return method if options.labels is None else replace(method, labels=Method(options.labels))
 
 
 def _bar(console: Console, *, quiet: bool) -> Progress:
@@ -160,27 +178,39 @@ class Scene:
         return replayed if watch is None else replace(replayed, history=watch.history)
 
     def learn(self, seed: int, fit: Fit | None = None) -> tuple[Replayed, Learning]:
-        """The same signals under the heuristic alone and under both clamps; the profile's own run is reported."""
+        """The same signals under the heuristic alone and every variant; the profile's own run is reported."""
         from learning.fit import fit_candidate  # noqa: PLC0415 - only a replay that learns needs scikit-learn
 
         fits = SharedFits(fit_candidate if fit is None else fit)
         played = [(RULES, self.play(fit=rules_only), False)]
-        for clamp, name in ((Clamping.OPEN, "ensemble, open"), (Clamping.SEED, f"ensemble, {SEED_CLAMP}")):
-            found = self.play(replace(self.profile, clamp=clamp), fits)
-            played.append((name, found, clamp is self.profile.clamp))
-        runs = [
-            SettingRun(
-                name=name,
-                trades=found.trades,
-                bundles=sum(attempt.published for attempt in found.history.attempts),
-                decisions_hash=found.decisions_hash,
-                reported=reported,
-            )
-            for name, found, reported in played
-        ]
+        own = (self.profile.method, self.profile.clamp)
+        for name, method, clamp in variants(self.profile):
+            found = self.play(replace(self.profile, method=method, clamp=clamp), fits)
+            played.append((name, found, (method, clamp) == own))
+        runs = [_setting_run(name, found, seed, reported=reported) for name, found, reported in played]
         replayed = next(found for _, found, reported in played if reported)
         settings = compare(runs, seed=seed)
         return replayed, learning_of(self.profile, replayed.history, replayed.trades, seed=seed, settings=settings)
+
+
+def _setting_run(name: str, found: Replayed, seed: int, *, reported: bool) -> SettingRun:
+    forecasts = out_of_sample_of(found.history, found.trades, seed=seed)
+    return SettingRun(
+        name=name,
+        trades=found.trades,
+        bundles=sum(attempt.published for attempt in found.history.attempts),
+        decisions_hash=found.decisions_hash,
+        reported=reported,
+        skill=None if forecasts is None else forecasts.brier_skill,
+        auc=None if forecasts is None else forecasts.auc,
+    )
+
+
+def variants(profile: Profile) -> tuple[tuple[str, Methods, Clamping], ...]:
+    """The variants shown side by side, and the profile's own where it is none of them."""
+    if any((profile.method, profile.clamp) == (method, clamp) for _, method, clamp in VARIANTS):
+        return VARIANTS
+    return (*VARIANTS, (OWN, profile.method, profile.clamp))
 
 
 def _nothing(_strategy: str, _trained: Trained | None, _store: MemoryStore) -> None:
