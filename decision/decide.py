@@ -35,7 +35,7 @@ class Scoring:
     """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke.
 
     ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
-    ``neighbours`` are recorded and shown; no decision looks at them.
+    ``neighbours`` and ``win_bounds``, the win probabilities left open, are shown; no decision looks at them.
     """
 
     score: float
@@ -47,6 +47,7 @@ class Scoring:
     model_score: float | None = None
     fault: str | None = None
     neighbours: Neighbours | None = None
+    win_bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from lab.statistics import (
 )
 from lab.trade import Trade, TradeTable
 from learning.metrics import Bin, Metrics, measure
+from learning.reliability import Reliability, reliability
 from qscore.table import HEURISTIC, ThresholdBook, ThresholdTable
 from qscore.threshold import OPEN, SEED, Clamp
 from signals.profile import Clamping, Profile
@@ -55,6 +56,7 @@ class Forecasts:
     auc: float | None
     score_quantiles: tuple[float, ...]
     curve: tuple[Bin, ...]
+    reliability: Reliability
     probability: FloatArray
     won: BoolArray
 
@@ -337,6 +339,7 @@ class _Figures:
             auc=found.auc,
             score_quantiles=tuple(map(float, quantiles)),
             curve=found.curve,
+            reliability=reliability(probability, won),
             probability=probability,
             won=won,
         )

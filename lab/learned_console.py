@@ -21,6 +21,7 @@ def learning_tables(learning: Learning) -> list[Table]:
         _placebos(learning),
         _forecasts(learning),
         _curve(learning),
+        _reliability(learning),
         *_thresholds(learning),
         _moves(learning),
         _attempts(learning),
@@ -121,6 +122,20 @@ def _curve(learning: Learning) -> Table:
             wording.percent(entry.win_rate),
             f"{100 * entry.win_rate_low:.1f}–{100 * entry.win_rate_high:.1f} %",
         )
+    return table
+
+
+def _reliability(learning: Learning) -> Table:
+    table = titled_table(
+        "Do forecasts come true? (null: the plain error of a perfect forecaster)",
+        "", "n", "debiased ECE²", "95 %", "ECE", "null", "MCE", "null", "MCB", "DSC", "Spiegelhalter p", first_width=8,
+    )  # fmt: skip
+    told = [("all, out of sample", learning.out_of_sample)]
+    for bundle in learning.bundles[-MOST_BUNDLES:]:
+        told += [(f"{bundle.address[:6]}, out of fold", bundle.out_of_fold)]
+    for name, found in told:
+        if found is not None:
+            add_row(table, name, *words.reliability_line(found.reliability))
     return table
 
 

@@ -7,6 +7,7 @@ import math
 from lab import wording
 from lab.learned import AttemptFigures, Forecasts, Learning, ThresholdRow
 from lab.placebo import Placebo
+from learning.reliability import Reliability
 
 SHORT = 12
 ENOUGH_FORECASTS = 100
@@ -115,6 +116,22 @@ def forecasts_line(found: Forecasts) -> tuple[str, ...]:
     )
 
 
+def reliability_line(found: Reliability) -> tuple[str, ...]:
+    """How forecasts and outcomes agree, in the order of the table's headings."""
+    return (
+        f"{found.n:,}",
+        wording.signed(found.squared_error, 4),
+        f"{wording.signed(found.squared_error_low, 4)} to {wording.signed(found.squared_error_high, 4)}",
+        wording.number(found.ece, 3),
+        wording.number(found.ece_null, 3),
+        wording.number(found.mce, 3),
+        wording.number(found.mce_null, 3),
+        wording.number(found.miscalibration, 4),
+        wording.number(found.discrimination, 4),
+        wording.probability(found.spiegelhalter_p),
+    )
+
+
 FORECAST_HEADINGS = (
     "n", "won", "mean forecast", "Brier", "base rate's", "skill", "95 % by days", "log-loss", "base rate's", "AUC",
 )  # fmt: skip
@@ -124,6 +141,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("out of fold", "The past records a bundle was trained from, each scored by heads that had not seen it."),
     ("Brier skill", "1 − Brier score / Brier score of the base rate. 0: no better than always saying the win rate."),
     ("calibration", "How often signals forecast at some probability won. On the diagonal forecast and truth agree."),
+    ("debiased ECE²", "Squared gap between forecasts and win rates over ten bins, less what chance puts in. 0: none."),
+    (
+        "MCB, DSC",
+        "Brier score = MCB − DSC + base rate's: lost by miscalibration, won by telling apart.",
+    ),
     ("placebo", "The same thresholds over scores dealt out anew. The lift that is lost came from the scores."),
     ("bundle", "What a training gives: model, calibration and threshold tables, signed and published as one."),
     ("clamp", "The range a learned threshold is held to: 60–95 for heuristic scores, open or 60–95 for the model's."),

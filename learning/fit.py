@@ -13,16 +13,18 @@ import scipy
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from learning.calibrate import cross_calibrated, fit_for
+from learning.calibrate import Choice, Lives, choose, cross_calibrated, fit_for
 from learning.example import Example, data_hash
 from learning.importance import feature_importance
 from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
 from learning.metrics import Metrics, measure
 from learning.promote import Decline, Declined, PromotionRule, promote
+from learning.reliability import Reliability, reliability
 from learning.retrieval import NEIGHBOURS, NeighbourSearch, Past, RetrievalFigures, dummies_of, evaluate
 from learning.split import Fold, Walk, folds
+from learning.venn_abers import fit_venn_abers
 from scorer.bundle import SCORE_DIGITS, BundleParts, Golden, SchemaName, Source
-from scorer.calibration import Calibrator
+from scorer.calibration import Calibrator, VennAbers
 from scorer.encoding import Encoding
 from scorer.ensemble import Ensemble
 from scorer.neighbours import Pool, endings
@@ -84,7 +86,9 @@ class Candidate:
 
     ``metrics`` judge what would be served, ``raw_metrics`` the mean of the heads before calibration,
     ``other_metrics`` the calibration method not in force, ``walk_forward`` the raw mean of heads that knew only
-    earlier blocks. ``records`` are in the order of exits; folds with too few of a class have none.
+    earlier blocks. ``reliability`` and ``other_reliability`` tell how forecasts and outcomes agree under either method,
+    ``ladder`` which rung the evidence is for. ``records`` are in the order of exits; folds with too few of a class
+    have none.
     """
 
     strategy: str
@@ -110,6 +114,10 @@ class Candidate:
     versions: Mapping[str, str]
     neighbours: Pool | None = None
     neighbours_metrics: RetrievalFigures | None = None
+    reliability: Reliability | None = None
+    other_reliability: Reliability | None = None
+    ladder: Choice | None = None
+    venn_abers: VennAbers | None = None
 
     @property
     def source(self) -> Source:
@@ -146,6 +154,7 @@ class Candidate:
             golden=self.golden,
             records=self.part_records,
             neighbours=self.neighbours,
+            venn_abers=self.venn_abers,
             data_hash=self.data_hash,
             first_ms=self.first_ms,
             last_ms=self.last_ms,
@@ -158,6 +167,9 @@ class Candidate:
                 "other_method": None if self.other_metrics is None else self.other_metrics.record,
                 "walk_forward": None if self.walk_forward is None else self.walk_forward.record,
                 "network_converged": self.network_converged,
+                "reliability": _record(self.reliability),
+                "other_reliability": _record(self.other_reliability),
+                "ladder": None if self.ladder is None else asdict(self.ladder),
                 "neighbours": None if self.neighbours_metrics is None else self.neighbours_metrics.record,
             },
             importance=self.importance,
@@ -175,6 +187,14 @@ class _Rows:
     vectors: tuple[Vector, ...]
     won: BoolArray
     weight: FloatArray
+
+    @property
+    def lives(self) -> Lives:
+        """When each row's label lived."""
+        return Lives(
+            np.array([example.entry_ms for example in self.examples], dtype=np.int64),
+            np.array([example.exit_ms for example in self.examples], dtype=np.int64),
+        )
 
     def folds(self, settings: FitSettings, walk: Walk) -> list[Fold]:
         return folds(
@@ -289,7 +309,7 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
     answered = np.isfinite(raw)
     if not answered.any():
         return Declined(Decline.UNMEASURED, "no fold keeps enough of each class once overlapping labels are removed")
-    served, calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration)
+    served, calibrator = _calibrated(raw, rows, blocked, settings, settings.calibration)
     metrics, raw_metrics = measure(served[answered], rows.won[answered]), measure(raw[answered], rows.won[answered])
     # The heads are judged before calibration. At 100 records a cross-fitted isotonic map costs more log-loss than an
     # AUC of 0.7 earns: judged after it, nearly every model with an edge was declined (measured in simulation).
@@ -302,8 +322,8 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
     if float(np.ptp(ensemble.win_probabilities(final.matrix))) <= 1e-9:
         return Declined(Decline.CONSTANT, "the heads say the same about every record", metrics, importance)
     pool, neighbours_metrics = _neighbours(rows, schema, final, settings)
-    other, other_calibrator = _calibrated(raw, rows.won, blocked, settings, settings.calibration.other)
-    first, last = rows.examples[0], rows.examples[-1]
+    other, other_calibrator = _calibrated(raw, rows, blocked, settings, settings.calibration.other)
+    first, last, told = rows.examples[0], rows.examples[-1], np.flatnonzero(answered)
     return Candidate(
         strategy=first.strategy,
         schema=schema,
@@ -328,6 +348,10 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
         versions=_versions(),
         neighbours=pool,
         neighbours_metrics=neighbours_metrics,
+        reliability=reliability(served[answered], rows.won[answered]),
+        other_reliability=None if other_calibrator is None else reliability(other[answered], rows.won[answered]),
+        ladder=None if calibrator is None else choose(raw[answered], rows.won[answered], rows.lives.at(told)),
+        venn_abers=None if calibrator is None else fit_venn_abers(raw[answered], rows.won[answered]),
     )
 
 
@@ -369,15 +393,19 @@ def _out_of_fold(
 
 
 def _calibrated(
-    raw: FloatArray, won: BoolArray, split: Sequence[Fold], settings: FitSettings, method: Method
+    raw: FloatArray, rows: _Rows, split: Sequence[Fold], settings: FitSettings, method: Method
 ) -> tuple[FloatArray, Calibrator | None]:
+    won = rows.won
     answered = np.isfinite(raw)
     fit = fit_for(method)
     if int(answered.sum()) < settings.calibrate_from:
         return raw, None
-    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class)
+    lives = rows.lives
+    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class, lives=lives)
     # A calibrator whose effect cannot be measured on rows it has not seen is not served.
-    return (raw, None) if cross is None else (cross, fit(raw[answered], won[answered]))
+    return (
+        (raw, None) if cross is None else (cross, fit(raw[answered], won[answered], lives.at(np.flatnonzero(answered))))
+    )
 
 
 def _walk_forward(
@@ -447,6 +475,10 @@ def _records(rows: _Rows, split: Sequence[Fold], raw: FloatArray, served: FloatA
         if np.isfinite(raw[place])
         for example in (rows.examples[place],)
     )
+
+
+def _record(found: Reliability | None) -> dict[str, Any] | None:
+    return None if found is None else found.record
 
 
 def _versions() -> dict[str, str]:

@@ -258,6 +258,7 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "heuristic_score": scoring.heuristic_score,
         "score_source": scoring.source.value,
         "win_probability": scoring.win_probability,
+        "win_bounds": None if scoring.win_bounds is None else list(scoring.win_bounds),
         "threshold": verdict.threshold.value,
         "threshold_source": verdict.threshold.source.value,
         "threshold_closed": verdict.threshold.closed,

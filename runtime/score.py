@@ -92,4 +92,5 @@ def _blended(found: Scored, shelved: Shelved, profile: Profile, plain: Scoring, 
         missing=found.missing,
         model_score=found.score,
         fault=fault,
+        win_bounds=found.bounds,
     )

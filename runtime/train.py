@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from learning.example import Example, examples
@@ -238,6 +238,9 @@ def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
         "first_ms": candidate.first_ms,
         "last_ms": candidate.last_ms,
         "metrics": candidate.metrics.record,
+        "reliability": None if candidate.reliability is None else candidate.reliability.record,
+        "other_reliability": None if candidate.other_reliability is None else candidate.other_reliability.record,
+        "ladder": None if candidate.ladder is None else asdict(candidate.ladder),
         "importance": dict(candidate.importance),
         "members": list(candidate.ensemble.members),
         "versions": dict(candidate.versions),

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from scorer.calibration import Beta, Calibrator, Isotonic
+from scorer.calibration import Beta, Calibrator, Isotonic, VennAbers
 from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
@@ -46,12 +46,16 @@ SCORE_DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The model's answer: a score in [0, 100], rounded to 4 decimals; a win probability only when calibrated."""
+    """The model's answer: a score in [0, 100], rounded to 4 decimals; a win probability only when calibrated.
+
+    ``bounds`` are the two win probabilities the calibrating rows leave open there; shown, never compared.
+    """
 
     score: float
     win_probability: float | None
     source: Source
     missing: tuple[str, ...]
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class BundleParts:
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
     neighbours: Pool | None = None
+    venn_abers: VennAbers | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +206,10 @@ class Bundle:
         # Before anything clamps or compares it: max(0, min(1, nan)) is 1.
         if not (0.0 <= raw <= 1.0 and math.isfinite(said) and 0.0 <= said <= 1.0):
             return Unscorable(f"the heads said {raw}, the calibrator {said}")
-        return Scored(round(said * 100.0, SCORE_DIGITS), None if calibrator is None else said, self.source, missing)
+        venn_abers = self.parts.venn_abers
+        bounds = None if venn_abers is None else venn_abers.bounds(raw)
+        score = round(said * 100.0, SCORE_DIGITS)
+        return Scored(score, None if calibrator is None else said, self.source, missing, bounds)
 
 
 def pack(parts: BundleParts, key: bytes) -> bytes:
@@ -242,6 +250,7 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
             "layers": 0 if ensemble.network is None else len(ensemble.network.weights),
         },
         "calibrator": _calibrator_record(parts.calibrator),
+        "venn_abers": parts.venn_abers is not None,
         "records": {"buckets": list(parts.records.buckets)},
         "neighbours": None if parts.neighbours is None else parts.neighbours.record,
         "data_hash": parts.data_hash,
@@ -313,6 +322,9 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         **parts.records.arrays,
         **({} if parts.neighbours is None else parts.neighbours.arrays),
     }
+    if parts.venn_abers is not None:
+        bounds = parts.venn_abers
+        arrays |= {"venn_abers.edges": bounds.edges, "venn_abers.low": bounds.low, "venn_abers.high": bounds.high}
     if network is not None:
         arrays |= {"standard.mean": network.standard.mean, "standard.scale": network.standard.scale}
         for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
@@ -363,6 +375,7 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
         last_ms=int(manifest["last_ms"]),
         created_at_ms=int(manifest["created_at_ms"]),
         neighbours=neighbours,
+        venn_abers=_venn_abers(arrays) if manifest["venn_abers"] is True else None,
         **{name: _object(manifest, name) for name in ("metrics", "importance", "thresholds", "versions", "settings")},
     )
 
@@ -418,6 +431,10 @@ def _calibrator(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ca
             return Beta(*(float.fromhex(record[name]) for name in ("rise", "fall", "shift")))
         case other:
             raise ValueError(f"a calibrator of kind {other!r}")
+
+
+def _venn_abers(arrays: Mapping[str, AnyArray]) -> VennAbers:
+    return VennAbers(*(_floats(arrays, f"venn_abers.{name}", 1) for name in ("edges", "low", "high")))
 
 
 def _object(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:

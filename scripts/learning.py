@@ -83,7 +83,19 @@ def print_refusals(rows: list[dict[str, Any]], console: Console) -> None:
 
 def print_models(rows: list[dict[str, Any]], console: Console) -> None:
     """The bundles as a table."""
-    table = Table("bundle", "standing", "n", "wins", "trained up to", "source", "AUC", "Brier skill", box=SIMPLE_HEAD)
+    table = Table(
+        "bundle",
+        "standing",
+        "n",
+        "wins",
+        "trained up to",
+        "source",
+        "AUC",
+        "Brier skill",
+        "debiased ECE",
+        "calibration",
+        box=SIMPLE_HEAD,
+    )
     for row in rows:
         metrics = row["metrics"]
         table.add_row(
@@ -95,6 +107,8 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
             row["source"],
             _figure(metrics.get("auc")),
             _figure(metrics.get("brier_skill")),
+            _figure((row.get("reliability") or {}).get("debiased_ece")),
+            str((row.get("ladder") or {}).get("rung", "–")),
         )
     console.print(table if rows else "no bundle has been published")
 

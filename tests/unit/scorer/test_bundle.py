@@ -128,7 +128,9 @@ def test_it_scores_as_the_candidate_does(candidate: Candidate, data: bytes) -> N
     for vector in vectors:
         raw = candidate.ensemble.win_probability(candidate.encoding.row(vector))
         wanted = float(candidate.calibrator.apply(np.asarray(raw)))
-        assert bundle.score(vector) == Scored(round(100.0 * wanted, 4), wanted, "ensemble", ())
+        assert candidate.venn_abers is not None
+        bounds = candidate.venn_abers.bounds(raw)
+        assert bundle.score(vector) == Scored(round(100.0 * wanted, 4), wanted, "ensemble", (), bounds)
     assert bundle.score_all(vectors) == [bundle.score(vector) for vector in vectors]
     assert len({bundle.score(vector) for vector in vectors}) > 5
 
@@ -379,6 +381,10 @@ BENDS = [
     pytest.param(put("records.weight", 0, 0.0), id="a record that counts for nothing"),
     pytest.param(put("records.weight", 0, math.nan), id="a weight that is no number"),
     pytest.param(put("records.exit_ms", 0, 1.0), id="a label that ends before it begins"),
+    pytest.param(put("venn_abers.edges", 0, math.nan), id="an edge nowhere"),
+    pytest.param(put("venn_abers.low", 0, 0.9999999), id="bounds that fall"),
+    pytest.param(put("venn_abers.high", -1, 1.0), id="a certain bound"),
+    pytest.param(lambda m, a: a.update({"venn_abers.low": a["venn_abers.low"][1:]}), id="a bound less"),
     pytest.param(put("neighbours.points", (0, 0), math.nan), id="a neighbour nowhere"),
     pytest.param(put("neighbours.points", (0, 0), 5.0), id="a neighbour out of bounds"),
     pytest.param(put("neighbours.ending", 0, 3), id="a neighbour with another ending"),
@@ -397,7 +403,19 @@ def test_numbers_out_of_bounds_are_refused_though_signed(
 
 
 @pytest.mark.parametrize(
-    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records", "neighbours"]
+    "gone",
+    [
+        "strategy",
+        "schema",
+        "encoding",
+        "ensemble",
+        "calibrator",
+        "metrics",
+        "settings",
+        "records",
+        "neighbours",
+        "venn_abers",
+    ],
 )
 def test_a_manifest_with_a_hole_is_refused(data: bytes, gone: str) -> None:
     assert refused(resealed(data, lambda m, a: m.pop(gone))) is BundleFault.CORRUPT
