@@ -86,7 +86,8 @@ class Replay:
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
     side); ``limits`` applies limits and ``breakers`` as live would; ``on_end`` is told when a position ends;
-    ``on_answer`` and ``on_trained`` let a caller watch.
+    ``on_answer`` and ``on_trained`` let a caller watch. ``store`` is an empty one of the caller's: one that keeps its
+    facts, or that answers for another policy.
     """
 
     def __init__(
@@ -101,11 +102,12 @@ class Replay:
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
         learner_for: LearnerFor | None = None,
         on_trained: OnTrained = lambda _strategy, _trained, _store: None,
+        store: MemoryStore | None = None,
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
         self._admit, self._on_end, self._on_answer, self._on_trained = admit, on_end, on_answer, on_trained
         profiles = {profile.name: self.profile}
-        self.store = MemoryStore("replay", keep_facts=False)
+        self.store = MemoryStore("replay", keep_facts=False) if store is None else store
         self.store.create(ClockKind.DATA, now_ms=0)
         self.store.configure_breakers(breakers if limits else NO_BREAKERS, now_ms=0)
         self.store.register(
