@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ import pytest
 from lab.replay import Replay
 from lab.whatif_case import cases_of
 from lab.whatif_sequence import replay_ledger, under_limits
-from market.reference_strategies import proposals
+from market.candles import Candles
+from market.reference_strategies import DEFAULT_SETTINGS, proposals
 from persistence.memory_store import MemoryStore
 from persistence.store import Fact, Mode
 from signals.breaker import DEFAULT_THRESHOLDS, Thresholds
 from signals.errors import Permanent
 from signals.profile import SCALP, TREND, Kind, Limits
+from signals.signal import Signal
 from tests.data.make_golden_replay import markets
 from tests.support.scene import FREE, HOUR, STEP, T0, Scene, short
 
@@ -83,10 +86,16 @@ def test_a_lived_record_plays_again_exactly(profile: Any) -> None:
     assert {fact.kind for fact in facts} >= {"fill", "corrected", "unclaimed", "breaker", "touched"}
 
 
+@cache
+def scalps() -> tuple[list[Candles], list[Signal]]:
+    candles = markets(6_000)
+    settings = replace(DEFAULT_SETTINGS["scalp"], cooldown_candles=0)
+    return candles, [signal for one in candles for signal in proposals("scalp", one, None, settings)]
+
+
 @pytest.mark.parametrize("limits", [False, True])
 def test_a_replay_plays_again_exactly_and_under_limits_as_live(limits: bool) -> None:
-    candles = markets(2_500)
-    signals = [signal for one in candles for signal in proposals("scalp", one)]
+    candles, signals = scalps()
     profile = replace(SCALP, limits=replace(SCALP.limits, open_positions=2, daily_loss_r=3.0), costs_bps=4.0)
     breakers = replace(DEFAULT_THRESHOLDS, losing_streak=4, drawdown_r=6.0)
     store = MemoryStore("replay")
@@ -97,8 +106,7 @@ def test_a_replay_plays_again_exactly_and_under_limits_as_live(limits: bool) -> 
 
 
 def test_the_same_policy_under_limits_executes_what_a_limited_replay_does() -> None:
-    candles = markets(2_500)
-    signals = [signal for one in candles for signal in proposals("scalp", one)]
+    candles, signals = scalps()
     profile = replace(SCALP, limits=replace(SCALP.limits, open_positions=2, daily_loss_r=3.0), static_threshold=60.0)
     live = Replay(profile, limits=True, store=MemoryStore("replay"))
     executed = {trade.signal_id for trade in live.run(candles, signals).trades if trade.kind is Kind.EXECUTED}
