@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -62,24 +63,28 @@ def draw_pictures(summary: Summary) -> tuple[Picture, ...]:
 
 def draw_charts(summary: Summary, charts: Sequence[Chart]) -> tuple[Picture, ...]:
     """Draw some charts in the style of the page."""
-    found: list[Picture] = []
-    for name, title, draw, size, wide in charts:
-        with _style(f"penumbra-{name}"):
-            caption, svg = _draw(summary, draw, size, name, title)
-        wide_svg = ""
-        if wide is not None:
-            # Markers get their names from the salt: the same one would name them alike in both pictures.
-            with _style(f"penumbra-{name}-wide"):
-                wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1]
-        found.append(Picture(name, title, caption, svg, wide_svg))
-    return tuple(found)
+    return tuple(
+        draw_picture(name, title, partial(draw, summary), size, wide) for name, title, draw, size, wide in charts
+    )
 
 
-def _draw(summary: Summary, draw: Draw, size: Size, name: str, title: str) -> tuple[str, str]:
+def draw_picture(name: str, title: str, draw: Callable[[Figure], str], size: Size, wide: Size | None = None) -> Picture:
+    """Draw one chart in the style of the page; ``draw`` fills the figure and gives the caption."""
+    with _style(f"penumbra-{name}"):
+        caption, svg = _draw(draw, size, name, title)
+    wide_svg = ""
+    if wide is not None:
+        # Markers get their names from the salt: the same one would name them alike in both pictures.
+        with _style(f"penumbra-{name}-wide"):
+            wide_svg = _draw(draw, wide, f"{name}-wide", title)[1]
+    return Picture(name, title, caption, svg, wide_svg)
+
+
+def _draw(draw: Callable[[Figure], str], size: Size, name: str, title: str) -> tuple[str, str]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - lazy on purpose
 
     figure = Figure(figsize=size, layout="constrained")
-    caption = draw(summary, figure)
+    caption = draw(figure)
     return caption, _inline_svg(figure, name, f"{title}. {caption}")
 
 
