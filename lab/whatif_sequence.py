@@ -22,6 +22,8 @@ from persistence.store import (
     CloseCommand,
     CloseHow,
     DecideCommand,
+    DecideReply,
+    DecideStatus,
     Fact,
     StoredPosition,
     micro,
@@ -42,6 +44,7 @@ from signals.signal import Signal
 
 ENGINE = "what-if"
 NEVER_OLD_MS = 1 << 60
+RULES_ALONE = "RULES_ALONE"
 OUTSIDE = (
     (Reason.DATA_STALE_FEED, True),
     (Reason.DATA_STALE_BREAKERS, True),
@@ -141,6 +144,47 @@ class _RecordStore(MemoryStore):
         return panel, [*standing, *self.outside], daily
 
 
+def _wishing(command: DecideCommand, wish: Action) -> DecideCommand:
+    # A policy that is tried is no model: ML_OFF and rules-only breakers have nothing to take away from it.
+    return replace(command, want=wish, alternative=wish, ensemble=False)
+
+
+class WishStore(MemoryStore):
+    """A store for a replay in which a policy's wishes, by signal id, stand in the place of the gate's own, if any."""
+
+    def __init__(self, wanted: frozenset[str] | None) -> None:
+        super().__init__("replay", keep_facts=False)
+        self._wanted = wanted
+        self._executed: set[str] = set()
+        self._refused: Counter[str] = Counter()
+
+    def decide(self, command: DecideCommand) -> DecideReply:
+        if command.want is Action.REJECTED:
+            return super().decide(command)
+        if self._wanted is not None:
+            wish = Action.EXECUTE if command.signal_id in self._wanted else Action.PHANTOM
+            command = _wishing(command, wish)
+        wants = command.want is Action.EXECUTE
+        reply = super().decide(command)
+        if reply.status is DecideStatus.DONE and reply.decision.action is Action.EXECUTE:
+            self._executed.add(command.signal_id)
+        elif reply.status is DecideStatus.DONE and wants:
+            barred = [reason.value for reason in reply.decision.reasons if reason not in command.reasons]
+            self._refused[barred[0] if barred else RULES_ALONE] += 1
+        return reply
+
+    def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        said = super().claim(signal_id, engine, now_ms=now_ms)
+        if said is not Reason.CLAIM_GO:
+            self._executed.discard(signal_id)
+            self._refused[said.value] += 1
+        return said
+
+    def limited(self) -> Limited:
+        """What the replay let through."""
+        return Limited(accepted=frozenset(self._executed), refused=dict(self._refused))
+
+
 @dataclass(slots=True)
 class _Sequence:
     profiles: Mapping[str, Profile]
@@ -226,20 +270,20 @@ class _Run:
         body: dict[str, Any] = json.loads(fact.body)
         profile = self._profile_of(body["strategy"])
         verdict = self._verdict(signal_of(body), body, profile)
-        want = verdict.want
+        command = self._command(fact, body, profile, verdict)
         if self._accepted is not None:
-            want = Action.EXECUTE if signal_id in self._accepted else Action.PHANTOM
+            command = _wishing(command, Action.EXECUTE if signal_id in self._accepted else Action.PHANTOM)
         self.store.outside = tuple(Standing(reason, blocks) for reason, blocks in OUTSIDE if reason in recorded)
-        reply = self.store.decide(self._command(fact, body, profile, verdict, want)).decision
+        reply = self.store.decide(command).decision
         if fact.fields["action"] == Action.EXECUTE:
             self._recorded.add(signal_id)
         if reply.action is Action.EXECUTE:
             self._executed.add(signal_id)
             if signal_id not in self._recorded:
                 self._claim(signal_id)
-        elif want is Action.EXECUTE:
+        elif command.want is Action.EXECUTE:
             barred = [reason.value for reason in reply.reasons if reason not in verdict.reasons]
-            self._refused[barred[0] if barred else "RULES_ALONE"] += 1
+            self._refused[barred[0] if barred else RULES_ALONE] += 1
         if self._accepted is None:
             self._compare(signal_id, "action", fact.fields["action"], reply.action.value)
             self._compare(signal_id, "reasons", sorted(recorded), sorted(reason.value for reason in reply.reasons))
@@ -289,9 +333,7 @@ class _Run:
             return static_threshold(profile.static_threshold)
         return read_table(address, text).lookup(bucket, SEED, profile.static_threshold)
 
-    def _command(
-        self, fact: Fact, body: Mapping[str, Any], profile: Profile, verdict: Verdict, want: Action
-    ) -> DecideCommand:
+    def _command(self, fact: Fact, body: Mapping[str, Any], profile: Profile, verdict: Verdict) -> DecideCommand:
         it, opened = fact.fields, self._opened[fact.fields["sid"]]
         confidence = body["regime_confidence"]
         return DecideCommand(
@@ -301,7 +343,7 @@ class _Run:
             strategy=it["strategy"],
             symbol=it["symbol"],
             prefix=it["prefix"],
-            want=want,
+            want=verdict.want,
             reasons=verdict.reasons,
             alternative=verdict.alternative,
             alternative_reasons=verdict.alternative_reasons,

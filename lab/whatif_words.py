@@ -16,7 +16,7 @@ from lab.whatif import WhatIf
 from lab.whatif_value import GREY_BELOW, Value
 from lab.wording import DASH, ENOUGH_DAYS, ENOUGH_TRADES, MANY_TIMEOUTS, basis_points, number, percent, signed
 
-WIDTH = 110
+WIDTH = 140
 MOST_DIFFERENCES = 20
 
 
@@ -221,7 +221,12 @@ def _curve(found: WhatIf) -> Table:
     curve = found.curve
     if curve is None:
         return table
-    for place, threshold in enumerate(curve.thresholds.tolist()):
+    places = range(len(curve.thresholds))
+    for place in places:
+        if place + 1 in places and curve.accepted[place] == curve.accepted[place + 1]:
+            # The next one takes the same signals: of equal thresholds the highest is shown.
+            continue
+        threshold = float(curve.thresholds[place])
         value, gained = float(curve.value.value[place]), float(curve.difference.value[place])
         add_row(
             table, f"{threshold:g}", f"{int(curve.accepted[place]):,}", signed(value), bounds(curve.value.at(place)),

@@ -168,6 +168,63 @@ def replay(
 
 @main.command()
 @namespace_option
+@click.option("--threshold", "thresholds", multiple=True, help="of the recorded score: 65, or a range like 40:95:5")
+@click.option("--profile", "profiles", multiple=True, help="another profile on the recorded parts of each score")
+@click.option("--bundle", "bundles", multiple=True, help="another bundle, by the beginning of its address")
+@click.option("--table", "tables", multiple=True, help="a bundle's learned thresholds for the recorded scores")
+@click.option("--strategy", default=None, help="of the record, or the reference strategy that is replayed")
+@click.option(
+    "--candles", multiple=True, type=click.Path(exists=True, path_type=Path), help="replay these instead of the record"
+)
+@click.option("--timeframe", default=None, help="of replayed signals; default: the strategy's own")
+@click.option("--tracking", default=None, help="timeframe replayed positions are tracked on; default: the finest given")
+@click.option("--learn", is_flag=True, help="train in the replay as live would")
+@click.option("--limits", is_flag=True, help="apply limits and breakers to every policy in its own order")
+@click.option("--costs-bps", default=10.0, show_default=True, type=click.FloatRange(0, 1_000), help="of the verdict")
+@click.option("--seed", default=1, show_default=True, help="of every resample")
+@click.option("--html", type=click.Path(path_type=Path), default=None, help="write a page there")
+@json_option
+def whatif(
+    namespace: str | None,
+    thresholds: tuple[str, ...],
+    profiles: tuple[str, ...],
+    bundles: tuple[str, ...],
+    tables: tuple[str, ...],
+    strategy: str | None,
+    candles: tuple[Path, ...],
+    timeframe: str | None,
+    tracking: str | None,
+    learn: bool,
+    limits: bool,
+    costs_bps: float,
+    seed: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask what another gate would have made of the recorded signals, executed and refused, beside the current one."""
+    from scripts.whatif_run import WhatIfOptions, run_whatif
+
+    options = WhatIfOptions(
+        thresholds=thresholds,
+        profiles=profiles,
+        bundles=bundles,
+        tables=tables,
+        strategy=strategy,
+        candles=candles,
+        timeframe=timeframe,
+        tracking=tracking,
+        learn=learn,
+        limits=limits,
+        costs_bps=costs_bps,
+        seed=seed,
+        html=html,
+        as_json=as_json,
+    )
+    run_whatif(options, lambda: _wiring(namespace))
+
+
+@main.command()
+@namespace_option
 @click.option("--burst", is_flag=True, help="stop when the queue is empty")
 @click.option("--alone", is_flag=True, help="in this very process, without a parent that watches and restarts it")
 @click.option("--watched", type=int, default=None, hidden=True, help="a pipe to the parent")
