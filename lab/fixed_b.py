@@ -114,7 +114,8 @@ class Days:
         place = day - first
         n_days = int(place.max()) + 1
         sums = np.stack([np.bincount(place, weights=column, minlength=n_days) for column in columns.T], axis=1)
-        return cls(first, sums, np.bincount(place, weights=weights, minlength=n_days))
+        counts = np.bincount(place, weights=weights, minlength=n_days)
+        return cls(first, sums.astype(np.float64), counts.astype(np.float64))
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -217,7 +217,9 @@ def _adjusted(
     for place, share in enumerate(usable.tolist()):
         interval = band.at(place)
         # The mean is per signal that counts, as the policy's own difference is.
-        found.append(Interval(interval.low / share, interval.high / share) if interval.known and share > 0 else interval)
+        found.append(
+            Interval(interval.low / share, interval.high / share) if interval.known and share > 0 else interval
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Gates that could have stood in the place of the one that did: each says which recorded signals it would let through."""
+"""Gates that could have stood in the place of the one that did: which recorded signals each would let through."""
 
 from __future__ import annotations
 
@@ -189,9 +189,7 @@ class OtherBundle:
         table = _Tables().of(bundle, profile)
         schema = SCHEMAS[profile.features]
         vectors = [
-            schema.vector(
-                model_features(case.signal.features, bucket=str(case.trade.bucket), symbol=case.trade.symbol)
-            )
+            schema.vector(model_features(case.signal.features, bucket=str(case.trade.bucket), symbol=case.trade.symbol))
             for case in cases.rows
         ]
         found = bundle.score_all(vectors)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from decision.decide import Action, Scoring, ScoreSource, Verdict, decide, score_without_model
+from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
 from lab.whatif_case import signal_of
 from persistence.breakers import Panel, Standing, confidence_micro
 from persistence.memory_store import MemoryStore
@@ -42,6 +42,8 @@ from signals.profile import Kind, Limits, Profile, RunMode
 from signals.reasons import Reason
 from signals.signal import Signal
 
+Wishes = Mapping[str, bool]
+"""Whether a policy wants to execute, by signal id."""
 ENGINE = "what-if"
 NEVER_OLD_MS = 1 << 60
 RULES_ALONE = "RULES_ALONE"
@@ -107,13 +109,14 @@ def replay_ledger(facts: Sequence[Fact], profiles: Mapping[str, Profile]) -> Led
     return _Sequence(profiles, None).run(facts).ledger()
 
 
-def under_limits(facts: Sequence[Fact], profiles: Mapping[str, Profile], accepted: frozenset[str] | None) -> Limited:
-    """Play the record again with another policy's wishes, by signal id, under the limits that were in force.
+def under_limits(facts: Sequence[Fact], profiles: Mapping[str, Profile], wishes: Wishes) -> Limited:
+    """Play the record again with another policy's wishes under the limits and breakers that were in force.
 
-    With none it is the policy that wrote the record. A signal the record refused is taken to be claimed at once and
-    filled at its entry; one that an engine had and did not claim stays unclaimed.
+    Signals without a wish (of another strategy, or not ended yet) are answered as the gate itself wanted. A signal the
+    record refused is taken to be claimed at once and filled at its entry; one that an engine had and did not claim
+    stays unclaimed.
     """
-    return _Sequence(profiles, accepted).run(facts).limited()
+    return _Sequence(profiles, wishes).run(facts).limited()
 
 
 class _RecordStore(MemoryStore):
@@ -144,26 +147,28 @@ class _RecordStore(MemoryStore):
         return panel, [*standing, *self.outside], daily
 
 
-def _wishing(command: DecideCommand, wish: Action) -> DecideCommand:
+def _wishing(command: DecideCommand, wish: bool | None) -> DecideCommand:  # noqa: FBT001 - a wish is one or none
+    if wish is None:
+        return command
     # A policy that is tried is no model: ML_OFF and rules-only breakers have nothing to take away from it.
-    return replace(command, want=wish, alternative=wish, ensemble=False)
+    action = Action.EXECUTE if wish else Action.PHANTOM
+    return replace(command, want=action, alternative=action, ensemble=False)
 
 
 class WishStore(MemoryStore):
-    """A store for a replay in which a policy's wishes, by signal id, stand in the place of the gate's own, if any."""
+    """A store for a replay in which a policy's wishes stand in the place of the gate's own, where there are any."""
 
-    def __init__(self, wanted: frozenset[str] | None) -> None:
+    def __init__(self, wishes: Wishes) -> None:
         super().__init__("replay", keep_facts=False)
-        self._wanted = wanted
+        self._wishes = wishes
         self._executed: set[str] = set()
         self._refused: Counter[str] = Counter()
 
     def decide(self, command: DecideCommand) -> DecideReply:
+        """Commit the policy's wish in the place of the gate's."""
         if command.want is Action.REJECTED:
             return super().decide(command)
-        if self._wanted is not None:
-            wish = Action.EXECUTE if command.signal_id in self._wanted else Action.PHANTOM
-            command = _wishing(command, wish)
+        command = _wishing(command, self._wishes.get(command.signal_id))
         wants = command.want is Action.EXECUTE
         reply = super().decide(command)
         if reply.status is DecideStatus.DONE and reply.decision.action is Action.EXECUTE:
@@ -174,6 +179,7 @@ class WishStore(MemoryStore):
         return reply
 
     def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
+        """Ask for the go; a position without one is not executed."""
         said = super().claim(signal_id, engine, now_ms=now_ms)
         if said is not Reason.CLAIM_GO:
             self._executed.discard(signal_id)
@@ -188,12 +194,12 @@ class WishStore(MemoryStore):
 @dataclass(slots=True)
 class _Sequence:
     profiles: Mapping[str, Profile]
-    accepted: frozenset[str] | None
+    wishes: Wishes | None
 
     def run(self, facts: Sequence[Fact]) -> _Run:
         if not facts or facts[0].kind != "created":
             raise Permanent("the record does not begin with its namespace: it cannot be played again")
-        run = _Run(self.profiles, self.accepted, {fact.fields["sid"]: fact for fact in facts if fact.kind == "opened"})
+        run = _Run(self.profiles, self.wishes, {fact.fields["sid"]: fact for fact in facts if fact.kind == "opened"})
         for fact in facts:
             run.play(fact)
         return run
@@ -202,13 +208,11 @@ class _Sequence:
 class _Run:
     """One pass over the record."""
 
-    def __init__(
-        self, profiles: Mapping[str, Profile], accepted: frozenset[str] | None, opened: Mapping[str, Fact]
-    ) -> None:
+    def __init__(self, profiles: Mapping[str, Profile], wishes: Wishes | None, opened: Mapping[str, Fact]) -> None:
         self.store = _RecordStore()
         self.reports = Reports(self.store)
         self.profiles = dict(profiles)
-        self._accepted, self._opened = accepted, opened
+        self._wishes, self._opened = wishes, opened
         self._executed: set[str] = set()
         self._recorded: set[str] = set()
         self._unheard: set[str] = set()
@@ -271,8 +275,8 @@ class _Run:
         profile = self._profile_of(body["strategy"])
         verdict = self._verdict(signal_of(body), body, profile)
         command = self._command(fact, body, profile, verdict)
-        if self._accepted is not None:
-            command = _wishing(command, Action.EXECUTE if signal_id in self._accepted else Action.PHANTOM)
+        if self._wishes is not None:
+            command = _wishing(command, self._wishes.get(signal_id))
         self.store.outside = tuple(Standing(reason, blocks) for reason, blocks in OUTSIDE if reason in recorded)
         reply = self.store.decide(command).decision
         if fact.fields["action"] == Action.EXECUTE:
@@ -284,7 +288,7 @@ class _Run:
         elif command.want is Action.EXECUTE:
             barred = [reason.value for reason in reply.reasons if reason not in verdict.reasons]
             self._refused[barred[0] if barred else RULES_ALONE] += 1
-        if self._accepted is None:
+        if self._wishes is None:
             self._compare(signal_id, "action", fact.fields["action"], reply.action.value)
             self._compare(signal_id, "reasons", sorted(recorded), sorted(reason.value for reason in reply.reasons))
             self._compare(signal_id, "expires", int(fact.fields["expires"]), reply.expires_at or 0)
@@ -314,7 +318,7 @@ class _Run:
         threshold = Threshold(
             body["threshold"], ThresholdSource(body["threshold_source"]), closed=body["threshold_closed"]
         )
-        if self._accepted is None:
+        if self._wishes is None:
             self._compare(signal.id, "heuristic score", body["heuristic_score"], rules.score)
             if source is ScoreSource.HEURISTIC:
                 self._compare(signal.id, "score", body["score"], plain.score)
@@ -375,7 +379,7 @@ class _Run:
         if said is not Reason.CLAIM_GO:
             self._unheard.add(signal_id)
             self._refused[said.value] += 1
-        if self._accepted is None:
+        if self._wishes is None:
             self._compare(signal_id, "claim", Reason.CLAIM_GO.value, said.value)
 
     def _claimed(self, fact: Fact, signal_id: str) -> None:
@@ -431,7 +435,7 @@ class _Run:
         else:
             self._fill_at_entry(position, body)
         self._endings += 1
-        if self._accepted is None:
+        if self._wishes is None:
             self._check_ending(fact, signal_id, body)
 
     def _check_ending(self, fact: Fact, signal_id: str, body: Mapping[str, Any]) -> None:
@@ -448,7 +452,7 @@ class _Run:
             return
         body = json.loads(fact.body)
         self._reported(body["report"])
-        if self._accepted is None:
+        if self._wishes is None:
             found = json.loads(self._held(signal_id).correction or "{}")
             for name in RESULT_FIELDS:
                 self._compare(signal_id, f"corrected {name}", body.get(name), found.get(name))
@@ -490,9 +494,7 @@ class _Run:
         """What the record only watched had been in the market: it ends as its simulation did, reported at once."""
         closed, story = self._again(position, body, CloseHow.UNREPORTED)
         track = json.dumps(body["track"])
-        self.store.touch(
-            position, track, closed.track.last_ts, now_ms=self.store.moment, result=json.dumps(story)
-        )
+        self.store.touch(position, track, closed.track.last_ts, now_ms=self.store.moment, result=json.dumps(story))
         if closed.outcome is Outcome.NO_DATA:
             self._close(self._held(position.signal_id), body, CloseHow.UNREPORTED)
             return

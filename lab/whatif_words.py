@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lab.figures import VERDICT_COST_BPS
 from lab.fixed_b import DayMean
 from lab.statistics import Interval
 from lab.tables import add_row, titled_table
@@ -74,11 +75,17 @@ def _sign(mean: DayMean) -> str:
 
 def _earned(value: Value, cost: str) -> str:
     mean = value.verdict.per_accepted
-    inside = ", which contains 0: no demonstrated edge" if mean.interval.known and mean.interval.holds(0.0) else ""
+    inside = ", which contains 0: no demonstrated edge" if _doubtful(mean) else ""
+    at_ten = next((item.per_accepted for item in value.at_cost if item.cost_bps == VERDICT_COST_BPS), mean)
+    dearer = f"; at {basis_points(VERDICT_COST_BPS)} its interval contains 0" if _doubtful(at_ten) else ""
     return (
         f"an accepted trade of {value.name} made {signed(mean.value)} R at {cost} "
-        f"(95 % {bounds(mean.interval)} R{inside}; {value.accepted:,} accepted)"
+        f"(95 % {bounds(mean.interval)} R{inside}; {value.accepted:,} accepted){'' if inside else dearer}"
     )
+
+
+def _doubtful(mean: DayMean) -> bool:
+    return mean.interval.known and mean.interval.holds(0.0)
 
 
 def remarks(found: WhatIf) -> tuple[str, ...]:
@@ -125,8 +132,8 @@ def remarks(found: WhatIf) -> tuple[str, ...]:
 
 def _trained(value: Value) -> str:
     return (
-        f"{value.name} was trained on {value.excluded:,} of the signals, or on what overlaps them: they are left out of "
-        f"its figures, which rest on the other {value.n:,}."
+        f"{value.name} was trained on {value.excluded:,} of the signals, or on what overlaps them: they are left "
+        f"out of its figures, which rest on the other {value.n:,}."
     )
 
 
@@ -134,11 +141,12 @@ def _on_timeouts(found: WhatIf) -> list[str]:
     value = focus(found)
     if value.accepted == 0 or value.timeouts / value.accepted <= MANY_TIMEOUTS:
         return []
-    return [
+    told = (
         f"{percent(value.timeouts / value.accepted, 0)} of what {value.name} accepted timed out and counts 0 R before "
         f"costs; at their marks a signal makes {signed(value.marked.per_signal.value)} R instead of "
         f"{signed(value.verdict.per_signal.value)} R."
-    ]
+    )
+    return [told]
 
 
 def ledger_line(found: WhatIf) -> str:

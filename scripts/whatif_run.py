@@ -31,7 +31,7 @@ from lab.whatif import (
 )
 from lab.whatif_json import as_json
 from lab.whatif_page import write_whatif
-from lab.whatif_sequence import Limited, WishStore, replay_ledger, under_limits
+from lab.whatif_sequence import Limited, Wishes, WishStore, replay_ledger, under_limits
 from lab.whatif_words import print_whatif
 from market.reference_strategies import OpenGuard, StrategySettings
 from persistence.memory_store import MemoryStore
@@ -100,9 +100,7 @@ class Source:
         data = self.bundle_bytes(address)
         if data is None or not self.keys:
             return None
-        return unpack(
-            data, self.keys, strategy=self.profile.name, schema_hash=SCHEMAS[self.profile.features].hash
-        )
+        return unpack(data, self.keys, strategy=self.profile.name, schema_hash=SCHEMAS[self.profile.features].hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,9 +218,7 @@ def _recorded(options: WhatIfOptions, wiring: Wiring) -> Source:
         profiles=wiring.profiles,
         bundle_bytes=wiring.record.bundle,
         addresses=tuple(
-            fact.fields["address"]
-            for fact in facts
-            if fact.kind == "published" and fact.fields["strategy"] == strategy
+            fact.fields["address"] for fact in facts if fact.kind == "published" and fact.fields["strategy"] == strategy
         ),
         keys=keys,
     )
@@ -277,16 +273,15 @@ def _limits(source: Source, policies: Sequence[Policy]) -> dict[str, Limited]:
     for policy in policies:
         if isinstance(policy, Answered):
             continue
-        wanted = frozenset(
-            case.trade.signal_id
-            for case, accepted in zip(source.cases.rows, policy.choose(source.cases).accepted, strict=True)
-            if accepted
-        )
-        wishes = None if isinstance(policy, Current) else wanted
+        wishes: Wishes = {}
+        if not isinstance(policy, Current):
+            accepted = policy.choose(source.cases).accepted.tolist()
+            wishes = {case.trade.signal_id: wish for case, wish in zip(source.cases.rows, accepted, strict=True)}
         if source.scene is None:
             found[policy.name] = under_limits(source.facts, source.profiles, wishes)
         else:
             store = WishStore(wishes)
-            source.scene.play(store, limits=True, learner_for=source.scene.learner_for if wishes is None else None)
+            learner_for = source.scene.learner_for if isinstance(policy, Current) else None
+            source.scene.play(store, limits=True, learner_for=learner_for)
             found[policy.name] = store.limited()
     return found

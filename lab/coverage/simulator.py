@@ -59,9 +59,7 @@ def _moods(days: int, deviation: float, rng: np.random.Generator) -> FloatArray:
 def _coverage(days: int, worlds: int, rng: np.random.Generator) -> Check:
     """The plainest and hardest case: a difference that is nothing but its day's mood."""
     day = np.arange(days)
-    hits = sum(
-        day_mean(day, 0.05 + _moods(days, 1.0, rng)).interval_90.holds(0.05) for _ in range(worlds)
-    )
+    hits = sum(day_mean(day, 0.05 + _moods(days, 1.0, rng)).interval_90.holds(0.05) for _ in range(worlds))
     return rate(ITEM, f"90 % interval of a daily paired difference, AR {LEANING}, {days} days", hits, worlds,
                 low=0.87, high=0.93)  # fmt: skip
 
@@ -191,7 +189,12 @@ class _Desk(Replay):
         entry = closed.terms.entry
         for part in range(int(self.rng.integers(0, 4))):
             price, quantity = entry * (1.0 + self.rng.normal(0.0, 2e-4)), self.rng.uniform(0.1, 3.0)
-            fill = {"price": price, "quantity": quantity, "fee": self.rng.normal(0.01, 0.02), "venue_id": f"{name}-{part}"}
+            fill = {
+                "price": price,
+                "quantity": quantity,
+                "fee": self.rng.normal(0.01, 0.02),
+                "venue_id": f"{name}-{part}",
+            }
             self._reports.fill(said | fill)
         close = {"price": closed.exit_price * (1.0 + self.rng.normal(0.0, 2e-4)), "reason": "manual", "fee": 0.013}
         self._reports.close(said | close)
