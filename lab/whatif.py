@@ -31,8 +31,9 @@ from lab.whatif_policy import (
     Policy,
     StaticThreshold,
 )
-from lab.whatif_sequence import Ledger, Limited
+from lab.whatif_sequence import Ledger
 from lab.whatif_value import Value, value_of
+from lab.whatif_wish import Limited
 from signals.errors import Permanent
 
 __all__ = [

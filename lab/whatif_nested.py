@@ -39,6 +39,7 @@ class Nested:
 
     best: float
     best_value: float
+    best_accepted: int
     value: DayMean
     naive: float
     against: DayMean
@@ -118,6 +119,7 @@ def nested_best(
     return Nested(
         best=float(thresholds[best]),
         best_value=float(means[best]),
+        best_accepted=int(np.count_nonzero(accepted[:, best])),
         value=day_mean(day[scored], (taken * results)[scored]),
         naive=float(np.mean((accepted[:, best] * results)[scored])),
         against=day_mean(day[scored], gained[scored]),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
 from lab.whatif_case import signal_of
+from lab.whatif_wish import RULES_ALONE, Limited, Wishes, wishing
 from persistence.breakers import Panel, Standing, confidence_micro
 from persistence.memory_store import MemoryStore
 from persistence.store import (
@@ -22,8 +24,6 @@ from persistence.store import (
     CloseCommand,
     CloseHow,
     DecideCommand,
-    DecideReply,
-    DecideStatus,
     Fact,
     StoredPosition,
     micro,
@@ -38,15 +38,13 @@ from scorer.heuristic import heuristic_score
 from signals.bucket import Bucket
 from signals.context import Context
 from signals.errors import Permanent
-from signals.profile import Kind, Limits, Profile, RunMode
+from signals.profile import Kind, Profile
 from signals.reasons import Reason
 from signals.signal import Signal
 
-Wishes = Mapping[str, bool]
-"""Whether a policy wants to execute, by signal id."""
+_Settings = TypeVar("_Settings", bound=Any)
 ENGINE = "what-if"
 NEVER_OLD_MS = 1 << 60
-RULES_ALONE = "RULES_ALONE"
 OUTSIDE = (
     (Reason.DATA_STALE_FEED, True),
     (Reason.DATA_STALE_BREAKERS, True),
@@ -96,14 +94,6 @@ class Ledger:
         return not self.differences
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limited:
-    """A policy under limits and breakers: the signals let through, and why wanted ones were not, by reason."""
-
-    accepted: frozenset[str]
-    refused: Mapping[str, int]
-
-
 def replay_ledger(facts: Sequence[Fact], profiles: Mapping[str, Profile]) -> Ledger:
     """Play the record again under the policy that wrote it and compare everything that is money."""
     return _Sequence(profiles, None).run(facts).ledger()
@@ -145,50 +135,6 @@ class _RecordStore(MemoryStore):
     def _standing(self, command: DecideCommand) -> tuple[Panel, list[Standing], list[str]]:
         panel, standing, daily = super()._standing(command)
         return panel, [*standing, *self.outside], daily
-
-
-def _wishing(command: DecideCommand, wish: bool | None) -> DecideCommand:  # noqa: FBT001 - a wish is one or none
-    if wish is None:
-        return command
-    # A policy that is tried is no model: ML_OFF and rules-only breakers have nothing to take away from it.
-    action = Action.EXECUTE if wish else Action.PHANTOM
-    return replace(command, want=action, alternative=action, ensemble=False)
-
-
-class WishStore(MemoryStore):
-    """A store for a replay in which a policy's wishes stand in the place of the gate's own, where there are any."""
-
-    def __init__(self, wishes: Wishes) -> None:
-        super().__init__("replay", keep_facts=False)
-        self._wishes = wishes
-        self._executed: set[str] = set()
-        self._refused: Counter[str] = Counter()
-
-    def decide(self, command: DecideCommand) -> DecideReply:
-        """Commit the policy's wish in the place of the gate's."""
-        if command.want is Action.REJECTED:
-            return super().decide(command)
-        command = _wishing(command, self._wishes.get(command.signal_id))
-        wants = command.want is Action.EXECUTE
-        reply = super().decide(command)
-        if reply.status is DecideStatus.DONE and reply.decision.action is Action.EXECUTE:
-            self._executed.add(command.signal_id)
-        elif reply.status is DecideStatus.DONE and wants:
-            barred = [reason.value for reason in reply.decision.reasons if reason not in command.reasons]
-            self._refused[barred[0] if barred else RULES_ALONE] += 1
-        return reply
-
-    def claim(self, signal_id: str, engine: str, *, now_ms: int) -> Reason:
-        """Ask for the go; a position without one is not executed."""
-        said = super().claim(signal_id, engine, now_ms=now_ms)
-        if said is not Reason.CLAIM_GO:
-            self._executed.discard(signal_id)
-            self._refused[said.value] += 1
-        return said
-
-    def limited(self) -> Limited:
-        """What the replay let through."""
-        return Limited(accepted=frozenset(self._executed), refused=dict(self._refused))
 
 
 @dataclass(slots=True)
@@ -276,7 +222,7 @@ class _Run:
         verdict = self._verdict(signal_of(body), body, profile)
         command = self._command(fact, body, profile, verdict)
         if self._wishes is not None:
-            command = _wishing(command, self._wishes.get(signal_id))
+            command = wishing(command, self._wishes.get(signal_id))
         self.store.outside = tuple(Standing(reason, blocks) for reason, blocks in OUTSIDE if reason in recorded)
         reply = self.store.decide(command).decision
         if fact.fields["action"] == Action.EXECUTE:
@@ -510,15 +456,18 @@ def _profile(name: str, said: Mapping[str, Any], known: Profile | None) -> Profi
             raise Permanent(f"the record of {name!r} does not say its settings")
         return known
     base = known or Profile(name=name, timeout_ms=said["timeout_ms"], tp1_r=said["tp1_r"])
-    return replace(
-        base,
-        heuristic=said["heuristic"],
-        features=said["features"],
-        static_threshold=said["static_threshold"],
-        run_mode=RunMode(said["run_mode"]),
-        heuristic_may_execute=said["heuristic_may_execute"],
-        costs_bps=said["costs_bps"],
-        blend=said["blend"],
-        decision_ttl_ms=said["decision_ttl_ms"],
-        limits=Limits(**said["limits"]),
-    )
+    return _told(base, said)
+
+
+def _told(base: _Settings, said: Mapping[str, Any]) -> _Settings:
+    """Settings as their record spells them; what it does not know yet stays as it is configured."""
+    found: dict[str, Any] = {}
+    for item in fields(base):
+        if item.name in said:
+            known, value = getattr(base, item.name), said[item.name]
+            if isinstance(known, StrEnum):
+                value = type(known)(value)
+            elif is_dataclass(known) and not isinstance(known, type):
+                value = _told(known, value)
+            found[item.name] = value
+    return replace(base, **found)

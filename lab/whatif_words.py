@@ -93,12 +93,14 @@ def remarks(found: WhatIf) -> tuple[str, ...]:
     told: list[str] = []
     if found.nested is not None:
         nested = found.nested
+        nothing = ", which takes nothing," if nested.best_accepted == 0 else ""
         told.append(
-            f"The best of the grid, threshold {nested.best:g} at {signed(nested.best_value)} R a signal, was chosen "
-            f"after looking. Chosen on the past alone and scored on what came next, it would have made "
-            f"{signed(nested.value.value)} R a signal (95 % {bounds(nested.value.interval)} R), "
-            f"{signed(nested.against.value)} R against the current gate ({bounds(nested.against.interval)} R)."
+            f"The best of the grid, threshold {nested.best:g}{nothing} at {signed(nested.best_value)} R a signal, was "
+            f"chosen after looking. Chosen on the past alone and scored on what came next, it would have made "
+            f"{signed(nested.value.value)} R a signal (95 % {bounds(nested.value.interval)}), "
+            f"{signed(nested.against.value)} R against the current gate ({bounds(nested.against.interval)})."
         )
+    told += _on_chance(focus(found))
     if found.short_span:
         told.append(
             f"The record spans {found.span_days:,} days: one regime at most. What was better in it may be worse in "
@@ -135,6 +137,19 @@ def _trained(value: Value) -> str:
         f"{value.name} was trained on {value.excluded:,} of the signals, or on what overlaps them: they are left "
         f"out of its figures, which rest on the other {value.n:,}."
     )
+
+
+def _on_chance(value: Value) -> list[str]:
+    if not math.isfinite(value.random_p):
+        return []
+    lift = value.verdict.lift
+    chance = value.random_p >= 0.05 or lift.interval.holds(0.0)
+    told = "cannot be told from chance" if chance else "beats chance" if lift.value > 0.0 else "is worse than chance"
+    line = (
+        f"What {value.name} chooses {told}: an accepted trade makes {signed(lift.value)} R more than all do "
+        f"(95 % {bounds(lift.interval)}; p {number(value.random_p, 3)} against random gates that accept as many)."
+    )
+    return [line]
 
 
 def _on_timeouts(found: WhatIf) -> list[str]:
@@ -198,11 +213,15 @@ def _against(found: WhatIf) -> Table:
     for value in found.values[1:]:
         gained = value.verdict.difference
         add_row(
-            table, value.name, f"{value.n_disagree:,}{' grey' if value.grey else ''}", signed(gained.value),
+            table, value.name, f"{value.n_disagree:,}{_shade(value)}", signed(gained.value),
             bounds(gained.interval), bounds(value.adjusted), percent(value.p_better, 0),
             number(gained.least_detectable, 3), number(value.random_p, 3),
         )  # fmt: skip
     return table
+
+
+def _shade(value: Value) -> str:
+    return " same" if value.n_disagree == 0 else " grey" if value.grey else ""
 
 
 def _portfolios(found: WhatIf) -> Table:

@@ -170,7 +170,7 @@ def replay(
 @namespace_option
 @click.option("--threshold", "thresholds", multiple=True, help="of the recorded score: 65, or a range like 40:95:5")
 @click.option("--profile", "profiles", multiple=True, help="another profile on the recorded parts of each score")
-@click.option("--bundle", "bundles", multiple=True, help="another bundle, by the beginning of its address")
+@click.option("--bundle", "bundles", multiple=True, help="another bundle: its address begins so, or newest")
 @click.option("--table", "tables", multiple=True, help="a bundle's learned thresholds for the recorded scores")
 @click.option("--strategy", default=None, help="of the record, or the reference strategy that is replayed")
 @click.option(

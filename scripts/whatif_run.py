@@ -31,7 +31,8 @@ from lab.whatif import (
 )
 from lab.whatif_json import as_json
 from lab.whatif_page import write_whatif
-from lab.whatif_sequence import Limited, Wishes, WishStore, replay_ledger, under_limits
+from lab.whatif_sequence import replay_ledger, under_limits
+from lab.whatif_wish import Limited, Wishes, WishStore
 from lab.whatif_words import print_whatif
 from market.reference_strategies import OpenGuard, StrategySettings
 from persistence.memory_store import MemoryStore
@@ -48,6 +49,7 @@ from signals.errors import Permanent
 from signals.profile import Profile
 from signals.signal import Signal
 
+NEWEST = "newest"
 BundleBytes = Callable[[str], bytes | None]
 
 
@@ -86,8 +88,10 @@ class Source:
     scene: Scene | None = None
 
     def bundle(self, beginning: str) -> Bundle:
-        """A bundle by the beginning of its address."""
-        known = [address for address in self.addresses if address.startswith(beginning)]
+        """A bundle by the beginning of its address, or the ``newest``."""
+        if beginning == NEWEST and self.addresses:
+            beginning = self.addresses[-1]
+        known = [address for address in dict.fromkeys(self.addresses) if address.startswith(beginning)]
         if len(known) != 1:
             raise Permanent(f"{len(known)} bundles of {self.profile.name} begin with {beginning!r}")
         found = self.fetch(known[0])
@@ -170,7 +174,8 @@ def run_whatif(options: WhatIfOptions, wire: Callable[[], Wiring]) -> WhatIf:
         options.html.parent.mkdir(parents=True, exist_ok=True)
         write_whatif(found, options.html, source.words)
     if options.as_json:
-        about = {"kind": "candles" if options.candles else "record", "detail": source.words}
+        about: dict[str, object] = {"bundles": list(dict.fromkeys(source.addresses))}
+        about |= {"kind": "candles" if options.candles else "record", "detail": source.words}
         click.echo(json.dumps(as_json(found, about), indent=2, allow_nan=False))
     else:
         print_whatif(found, console)

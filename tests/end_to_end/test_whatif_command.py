@@ -73,7 +73,7 @@ def test_from_a_record_in_postgres(
     record.append(lived(Scene(TIGHT)))
     record.close()
     told = ask("--namespace", namespace, "--threshold", "65")
-    assert told["source"] == {"kind": "record", "detail": f"record of {namespace}, trend"}
+    assert told["source"] == {"bundles": [], "kind": "record", "detail": f"record of {namespace}, trend"}
     assert told["ledger"]["differences"] == []
     assert told["ledger"]["reproduced"] == told["ledger"]["signals"]
     assert told["policies"][0]["accepted"]["executed"] >= 4

@@ -12,7 +12,8 @@ import pytest
 
 from lab.replay import Replay
 from lab.whatif_case import cases_of
-from lab.whatif_sequence import Limited, WishStore, replay_ledger, under_limits
+from lab.whatif_sequence import replay_ledger, under_limits
+from lab.whatif_wish import Limited, WishStore
 from market.candles import Candles
 from market.reference_strategies import DEFAULT_SETTINGS, proposals
 from persistence.memory_store import MemoryStore
