@@ -54,6 +54,8 @@ OUTSIDE = (
 )
 """Reasons no policy can change, and whether they block: how fast the machine was and what reached it."""
 MADE_HERE = frozenset({"decision", "opened", "claimed", "unclaimed", "touched", "fill", "closed", "corrected"})
+_UNSCORED = frozenset(Reason)
+"""A fault that is a reason code is a job that was given up; a model's own faults are words."""
 RESULT_FIELDS = (
     "outcome", "exit_reason", "exit_price", "exit_ms", "fill_price", "gross_r", "net_r", "gross_pnl_percent",
     "pnl_percent", "money", "entry_slip_r", "mfe_r", "mae_r", "kind", "unclaimed", "how",
@@ -274,6 +276,11 @@ class _Run:
                 again = blend(rules.score, body["model_score"], profile.blend)
                 self._compare(signal.id, "score", body["score"], again)
         context = Context(bucket, volatility_known=body["volatility_known"])
+        if scoring.fault in _UNSCORED:
+            # Its score never came: the reason stands first, and ML_OFF would not have helped.
+            verdict = decide(scoring, threshold, context, profile)
+            reasons = (Reason(scoring.fault), *verdict.reasons)
+            return replace(verdict, reasons=reasons, alternative_reasons=reasons)
         without = None if training.bundle is None else (plain, alone)
         return decide(scoring, threshold, context, profile, without_model=without)
 

@@ -21,9 +21,10 @@ from persistence.store import Fact, Mode
 from signals.breaker import DEFAULT_THRESHOLDS, Thresholds
 from signals.errors import Permanent
 from signals.profile import SCALP, TREND, Kind, Limits
+from signals.reasons import Reason
 from signals.signal import Signal
 from tests.data.make_golden_replay import markets
-from tests.support.scene import FREE, HOUR, STEP, T0, Scene, short
+from tests.support.scene import FREE, HOUR, STEP, T0, Scene, payload, short
 
 TO_TARGET, TO_STOP = "100 104.5 99.5 104", "100 100.5 97.5 98"
 TIGHT = replace(
@@ -68,6 +69,7 @@ def lived(scene: Scene) -> Sequence[Fact]:
     scene.open("weak", good=False, ts=now, tag="weak")
     scene.memory.set_mode(Mode.ON, actor="desk", reason="back", now_ms=now)
     scene.ask({"id": "bad", "strategy": "trend"})
+    scene.judge.give_up(payload("given-up", ts=now, tag="given-up"), Reason.SCORE_TIMEOUT)
     scene.play(TO_STOP, first=6)
     scene.pass_time(T0 + 80 * HOUR)
     assert third.position_id == "third"
