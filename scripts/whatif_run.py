@@ -92,6 +92,8 @@ class Source:
         if beginning == NEWEST and self.addresses:
             beginning = self.addresses[-1]
         known = [address for address in dict.fromkeys(self.addresses) if address.startswith(beginning)]
+        if not self.addresses:
+            raise Permanent(f"{self.profile.name} has published no bundle")
         if len(known) != 1:
             raise Permanent(f"{len(known)} bundles of {self.profile.name} begin with {beginning!r}")
         found = self.fetch(known[0])

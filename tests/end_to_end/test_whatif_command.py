@@ -13,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from market.generated import generate
+from persistence.memory_store import MemoryStore
 from persistence.record import Record
 from runtime.embedded import EmbeddedServers
 from scripts.cli import main
 from scripts.whatif_run import grid_of
 from signals.errors import Permanent
+from tests.support.loop import KEY, World
 from tests.support.scene import Scene
 from tests.unit.lab.test_whatif_ledger import TIGHT, lived
 
@@ -82,6 +84,40 @@ def test_from_a_record_in_postgres(
     assert limited["policies"][0]["refused_by_limits"]
     shown = CliRunner().invoke(main, ["whatif", "--namespace", namespace], catch_exceptions=False)
     assert "ledger reproduced: " in shown.stdout
+
+
+def test_bundles_come_from_the_record_and_say_again_what_they_said(
+    servers: EmbeddedServers, postgres_dsn: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENUMBRA_REDIS_URL", servers.redis_url)
+    monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
+    monkeypatch.setenv("PENUMBRA_SIGNING_KEY", KEY.decode())
+    for name in ("OPEN_POSITIONS", "PER_SYMBOL", "EXECUTES_PER_MINUTE", "DAILY_LOSS_R", "DAILY_LOSS_MONEY"):
+        monkeypatch.setenv(f"PENUMBRA_PROFILES__SCALP__LIMITS__{name}", "0")
+    monkeypatch.chdir(tmp_path)
+    store = MemoryStore()
+    world = World(store)
+    world.live(130)
+    trained = world.trainer.answer("scalp")
+    assert trained is not None
+    world.live(60)
+    record = Record(postgres_dsn, namespace)
+    record.migrate()
+    record.append(store.facts)
+    record.put_bundle(trained.address, store.bundle(trained.address) or b"")
+    record.close()
+    short = trained.address[:12]
+    told = ask("--namespace", namespace, "--bundle", "newest", "--table", short, "--profile", "scalp")
+    assert told["source"]["bundles"] == [trained.address]
+    assert told["ledger"]["reproduced"] == told["ledger"]["signals"] == 190
+    policies = {policy["name"]: policy for policy in told["policies"]}
+    bundle = policies[f"bundle {short}"]
+    # The next signal came at the very moment the last lesson ended: it counts as seen.
+    assert (bundle["n"], bundle["trained_on"]) == (59, 131)
+    for name in (f"bundle {short}", f"table {short}", "profile scalp"):
+        assert policies[name]["against_current"]["n_disagree"] == 0
+    unknown = CliRunner().invoke(main, ["whatif", "--namespace", namespace, "--bundle", "zzz"])
+    assert (unknown.exit_code, "0 bundles of scalp" in unknown.output) == (2, True)
 
 
 def test_thresholds_alone_and_in_ranges() -> None:
