@@ -144,7 +144,7 @@ def _trainer(keys: Keys) -> tuple[Grant, ...]:
         Grant((*TRANSACTION, "info")),
         Grant(("set", "get"), (keys.bundle_bytes(ANY),)),
         Grant(("evalsha",), touched),
-        Grant((*LOOKS, "lrange"), reads=(*touched, *known, keys.trades(ANY), keys.corrections(ANY))),
+        Grant((*LOOKS, "lrange"), reads=(*touched, *known, keys.trades(ANY), keys.corrections(ANY), keys.paths(ANY))),
         Grant(("hset",), (training, bundles, learned, attempts)),
         Grant(("hdel",), (learned,)),
         Grant(("hincrby",), (training, keys.meta())),

@@ -382,6 +382,31 @@ class MemoryStore(MemoryBreakers):
         self._commit("corrected", f"corrected:{position.signal_id}:{report_id}", now_ms, fields, result)
         return CommitStatus.DONE
 
+    # --- the price's path after an entry
+
+    def record_path(self, position: StoredPosition, path: str, *, known: bool, now_ms: int) -> CommitStatus:
+        self.clock_kind()
+        entry = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
+        if entry is None:
+            return CommitStatus.MISSING
+        if "path" in entry:
+            return CommitStatus.REPLAY
+        fields = {
+            "sid": position.signal_id,
+            "prefix": position.prefix,
+            "strategy": position.strategy,
+            "symbol": position.symbol,
+            "known": str(int(known)),
+        }
+        self._commit("path", f"path:{position.signal_id}", now_ms, fields, path)
+        return CommitStatus.DONE
+
+    def paths(self, strategy: str) -> Sequence[str]:
+        return list(self.state.lists.get(self.keys.paths(strategy), []))
+
+    def awaiting_path(self, symbol: str) -> Sequence[StoredPosition]:
+        return self._members(list(self.state.zsets.get(self.keys.awaited(symbol), {})))
+
     # --- learning
 
     def _request_training(self, strategy: str, now_ms: int) -> None:

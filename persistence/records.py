@@ -79,6 +79,7 @@ def position_from(entry: Mapping[str, str]) -> StoredPosition:
         result=entry.get("result"),
         twin=entry.get("twin"),
         correction=entry.get("correction"),
+        path=entry.get("path"),
     )
 
 

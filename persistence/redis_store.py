@@ -162,6 +162,7 @@ class RedisStore(RedisBreakers):
             "open_phantom": self.keys.open("phantom"),
             "open_scalp_phantom": self.keys.open("scalp_phantom"),
             "follow": self.keys.follow(command.symbol),
+            "awaited": self.keys.awaited(command.symbol),
             "due": self.keys.due(),
             "executed": self.keys.executed(),
             "symbols": self.keys.executed_symbols(),
@@ -325,6 +326,30 @@ class RedisStore(RedisBreakers):
             "result": result,
         }
         return CommitStatus(text(self._run("correct", keys, args)))
+
+    # --- the price's path after an entry
+
+    def record_path(self, position: StoredPosition, path: str, *, known: bool, now_ms: int) -> CommitStatus:
+        keys = {
+            "pos": self.keys.position(position.prefix, position.signal_id),
+            "awaited": self.keys.awaited(position.symbol),
+            "paths": self.keys.paths(position.strategy),
+            "metrics": self.keys.metrics(position.strategy),
+        }
+        args = self._position_args(position.prefix, position.signal_id, now_ms) | {
+            "strategy": position.strategy,
+            "symbol": position.symbol,
+            "path": path,
+            "known": int(known),
+            "paths_kept": TRADES_KEPT,
+        }
+        return CommitStatus(text(self._run("path", keys, args)))
+
+    def paths(self, strategy: str) -> Sequence[str]:
+        return [text(row) for row in self._ask(lambda: self.client.lrange(self.keys.paths(strategy), 0, -1))]
+
+    def awaiting_path(self, symbol: str) -> Sequence[StoredPosition]:
+        return self._members(self._ask(lambda: self.client.zrange(self.keys.awaited(symbol), 0, -1)))
 
     # --- learning
 
@@ -544,12 +569,17 @@ class RedisStore(RedisBreakers):
         for prefix in STATE_PREFIXES:
             key = self.keys.closed(prefix)
             for member in self._ask(partial(self.client.zrangebyscore, key, "-inf", before, 0, PRUNE_BATCH)):
-                keys = {"pos": self.keys.by_member(text(member)), "closed": key}
-                forgotten += int(self._run("prune", keys, {"what": "position", "member": text(member)}))
+                forgotten += self._prune_position(text(member), key)
         ledger = self.keys.ledger()
         for name in self._ask(lambda: self.client.zrangebyscore(ledger, "-inf", before, 0, PRUNE_BATCH)):
             forgotten += self._prune_answer(text(name), ledger)
         return forgotten
+
+    def _prune_position(self, member: str, closed: str) -> int:
+        key = self.keys.by_member(member)
+        symbol = self._ask(lambda: self.client.hget(key, "symbol"))
+        keys = {"pos": key, "closed": closed, "awaited": self.keys.awaited("" if symbol is None else text(symbol))}
+        return int(self._run("prune", keys, {"what": "position", "member": member}))
 
     def _prune_answer(self, signal_id: str, ledger: str) -> int:
         key = self.keys.signal(signal_id)

@@ -485,6 +485,44 @@ def test_thirty_days(backend: Backend, store: Store) -> None:
     assert store.prune(closed + 1) == 0
 
 
+# --- the price's path
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_a_path_is_recorded_once_whatever_became_of_the_position(backend: Backend, store: Store, closed: bool) -> None:
+    store.decide(phantom("a"))
+    store.decide(phantom("b", now_ms=NOW + 1))
+    if closed:
+        store.close(ending(held(store, "a")))
+    position = held(store, "a")
+    assert [it.signal_id for it in store.awaiting_path("BTCUSDT")] == ["a", "b"]
+    assert store.record_path(position, '{"id":"a"}', known=True, now_ms=NOW + HOUR) is DONE
+    assert [it.signal_id for it in store.awaiting_path("BTCUSDT")] == ["b"]
+    assert (held(store, "a").path, list(store.paths("trend"))) == ('{"id":"a"}', ['{"id":"a"}'])
+    # It moves nothing that anybody else compares and sets.
+    assert held(store, "a").version == position.version
+    before, facts = state_of(store), backend.facts()
+    assert store.record_path(position, '{"id":"other"}', known=False, now_ms=NOW + DAY) is REPLAY
+    assert store.record_path(replace(position, signal_id="nobody"), "{}", known=True, now_ms=NOW) is MISSING
+    assert (state_of(store), backend.facts()) == (before, facts)
+    assert (facts[-1].id, facts[-1].body, facts[-1].fields["known"]) == ("path:a", '{"id":"a"}', "1")
+
+
+def test_a_path_with_a_hole_is_counted_and_teaches_nothing(store: Store) -> None:
+    store.decide(phantom("a"))
+    assert store.record_path(held(store, "a"), '{"id":"a"}', known=False, now_ms=NOW) is DONE
+    assert (list(store.paths("trend")), list(store.awaiting_path("BTCUSDT"))) == ([], [])
+    assert store.metrics("trend")["path|unknown|n"] == 1
+    assert held(store, "a").path == '{"id":"a"}'
+
+
+def test_a_position_that_is_forgotten_is_awaited_no_longer(store: Store) -> None:
+    store.decide(phantom("a"))
+    store.close(ending(held(store, "a"), now_ms=NOW))
+    store.prune(NOW + RETENTION_MS + 1)
+    assert list(store.awaiting_path("BTCUSDT")) == []
+
+
 def test_a_rejected_answer_is_kept_thirty_days(store: Store) -> None:
     store.decide(signal("a", signal_ms=0))
     assert store.prune(NOW + RETENTION_MS) == 0

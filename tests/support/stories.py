@@ -76,7 +76,8 @@ class Author:
             "touch": (12, self._touch),
             "close": (16, self._close),
             "fill": (9, self._fill),
-            "correct": (9, self._correct),
+            "correct": (14, self._correct),
+            "path": (7, self._path),
             "mode": (4, self._mode),
             "register": (1, self._register),
             "create": (1, self._create),
@@ -183,6 +184,14 @@ class Author:
         }
         return self._on_position(
             lambda store, position, now: store.close(replace(ending(position, now_ms=now), **changes))
+        )
+
+    def _path(self) -> Run:
+        known = self._chance(0.7)
+        return self._on_position(
+            lambda store, position, now: store.record_path(
+                position, f'{{"id":"{position.signal_id}","at":{now}}}', known=known, now_ms=now
+            )
         )
 
     def _fill(self) -> Run:
@@ -368,6 +377,8 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
         store.clock_kind(),
         _inputs(store, now),
+        [list(store.paths(name)) for name in ("trend", "scalp")],
+        [list(store.awaiting_path(symbol)) for symbol in ("BTCUSDT", "ETHUSDT")],
         [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],
         list(store.followed_symbols()),
         # In whose order among equal moments is nobody's promise.
