@@ -15,6 +15,7 @@ from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
 from scorer.ensemble import Ensemble
+from scorer.heads import HeadSet, Told
 from scorer.neighbours import Neighbours, Pool
 from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
@@ -109,8 +110,9 @@ class BundleParts:
     """What a bundle is made of. Mappings hold JSON values; times in UTC epoch milliseconds.
 
     ``thresholds`` belongs to the caller and is carried as it is; ``records`` are what it was learned from, for another
-    blend to learn its own. ``neighbours`` are past signals to compare with, none where none are kept. ``calibrator`` is
-    none while there are too few out-of-fold rows: its scores are then called ``ensemble_raw``.
+    blend to learn its own. ``neighbours`` are past signals to compare with and ``heads`` forecast what is shown beside
+    the score, each none where there is nothing to show. ``calibrator`` is none while there are too few out-of-fold
+    rows: its scores are then called ``ensemble_raw``.
     """
 
     strategy: str
@@ -130,6 +132,7 @@ class BundleParts:
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
     neighbours: Pool | None = None
+    heads: HeadSet | None = None
     venn_abers: VennAbers | None = None
 
 
@@ -200,6 +203,15 @@ class Bundle:
             return None
         return pool.ask(encoding.row(vector), at_ms)
 
+    def tell(self, vector: Vector) -> Told | None:
+        """What the heads beside the score say; none without heads, or where no model is asked.
+
+        Parameters
+        ----------
+        vector : Vector, read by the schema whose hash this bundle was opened with
+        """
+        return None if self.parts.heads is None else self.parts.heads.tell(vector)
+
     def _answer(self, raw: float, missing: tuple[str, ...]) -> Scored | Unscorable:
         calibrator = self.parts.calibrator
         said = raw if calibrator is None else float(calibrator.apply(np.asarray(raw)))
@@ -253,6 +265,7 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
         "venn_abers": parts.venn_abers is not None,
         "records": {"buckets": list(parts.records.buckets)},
         "neighbours": None if parts.neighbours is None else parts.neighbours.record,
+        "heads": None if parts.heads is None else parts.heads.record,
         "data_hash": parts.data_hash,
         "first_ms": parts.first_ms,
         "last_ms": parts.last_ms,
@@ -305,6 +318,8 @@ def _revalidate(parts: BundleParts) -> None:
     # Not "any difference above": NaN must fail as well.
     if not (len(expected) > 0 and np.all(np.abs(said - expected) <= GOLDEN_TOLERANCE)):
         raise BundleRefused(BundleFault.GOLDEN, "this machine computes other probabilities than the trainer")
+    if parts.heads is not None and not parts.heads.verified():
+        raise BundleRefused(BundleFault.GOLDEN, "this machine computes other forecasts of the heads than the trainer")
 
 
 def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
@@ -321,6 +336,7 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         "golden.expected": parts.golden.expected,
         **parts.records.arrays,
         **({} if parts.neighbours is None else parts.neighbours.arrays),
+        **({} if parts.heads is None else parts.heads.arrays),
     }
     if parts.venn_abers is not None:
         bounds = parts.venn_abers
@@ -359,6 +375,8 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
     neighbours = None if pool is None else Pool.read(pool, arrays)
     if neighbours is not None and neighbours.width != encoding.width:
         raise ValueError("the pool reads rows of another width than the encoding writes")
+    told = manifest.get("heads")
+    heads = None if told is None else HeadSet.read(told, arrays, encoding)
     golden = Golden(_floats(arrays, "golden.rows", 2), _floats(arrays, "golden.expected", 1))
     if golden.rows.shape != (len(golden.expected), ensemble.width):
         raise ValueError("golden rows and answers do not fit")
@@ -375,6 +393,7 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
         last_ms=int(manifest["last_ms"]),
         created_at_ms=int(manifest["created_at_ms"]),
         neighbours=neighbours,
+        heads=heads,
         venn_abers=_venn_abers(arrays) if manifest["venn_abers"] is True else None,
         **{name: _object(manifest, name) for name in ("metrics", "importance", "thresholds", "versions", "settings")},
     )
