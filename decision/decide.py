@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qscore.threshold import Threshold
+from scorer.heads import Told
 from scorer.heuristic import NEUTRAL_SCORE, HeuristicScore
 from scorer.neighbours import Neighbours
 from signals.context import Context
@@ -35,7 +36,8 @@ class Scoring:
     """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke.
 
     ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
-    ``neighbours`` and ``win_bounds``, the win probabilities left open, are shown; no decision looks at them.
+    ``neighbours``, ``win_bounds`` (the win probabilities left open) and what the heads beside the score ``told`` are
+    shown; no decision looks at them.
     """
 
     score: float
@@ -47,6 +49,7 @@ class Scoring:
     model_score: float | None = None
     fault: str | None = None
     neighbours: Neighbours | None = None
+    told: Told | None = None
     win_bounds: tuple[float, float] | None = None
 
 

@@ -12,6 +12,7 @@ from runtime.shelf import Served, Shelved
 from scorer.blend import blend
 from scorer.bundle import NotAsked, Scored, Unscorable
 from scorer.encoding import model_features
+from scorer.heads import Told
 from scorer.neighbours import Neighbours
 from scorer.schema import SCHEMAS, Vector
 from signals.context import Context
@@ -40,7 +41,8 @@ def by_model(
         late_ms = (watch() - started) * 1000.0
         if isinstance(found, Scored) and late_ms <= profile.score_budget_ms:
             scoring = _blended(found, shelved, profile, plain, fault)
-            return replace(scoring, neighbours=_neighbours(shelved, vector, signal.ts)), shelved.table
+            shown = replace(scoring, neighbours=_neighbours(shelved, vector, signal.ts), told=_told(shelved, vector))
+            return shown, shelved.table
         fault = fault or _why(found, late_ms)
     missing = (*plain.missing, *(name for name in vector.missing if name not in plain.missing))
     return (
@@ -70,6 +72,15 @@ def _neighbours(shelved: Shelved, vector: Vector, at_ms: int) -> Neighbours | No
     except Exception:
         # They are shown and nothing more: without them the decision is the same.
         log.exception("neighbours of bundle %s failed", shelved.bundle.address[:12])
+        return None
+
+
+def _told(shelved: Shelved, vector: Vector) -> Told | None:
+    try:
+        return shelved.bundle.tell(vector)
+    except Exception:
+        # Shown and nothing more, like the neighbours.
+        log.exception("heads of bundle %s failed", shelved.bundle.address[:12])
         return None
 
 

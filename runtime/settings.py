@@ -237,6 +237,9 @@ class ProfileSettings(_Section):
     neighbours: int = Field(
         default=_built_in(Profile, "neighbours"), description="past signals each one is compared with; 0: none"
     )
+    heads: bool = Field(
+        default=_built_in(Profile, "heads"), description="also learn how far the price will go; shown, never decisive"
+    )
     method: MethodSettings = MethodSettings()
     limits: LimitsSettings = LimitsSettings()
 

@@ -18,6 +18,7 @@ from learning.promote import Declined
 from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
 from qscore.table import ScoredRecord, ThresholdBook, ThresholdTable
 from qscore.threshold import TABLE_RECORDS
+from runtime.beside import heads_of
 from runtime.tables import book_for, heuristic_table, spelled
 from runtime.trained import Trained
 from scorer.bundle import address, pack, unpack
@@ -49,7 +50,8 @@ class Fit(Protocol):
 class Trainer:
     """Trains the strategies of one namespace, one attempt at a time.
 
-    ``keep`` stores a bundle's bytes where they outlive Redis, before any pointer names them.
+    ``keep`` stores a bundle's bytes where they outlive Redis, before any pointer names them. ``beside``: whether what
+    is forecast beside the win is learned too; it decides nothing.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Trainer:
         seed: int = SEED,
         settings: FitSettings | None = None,
         fit: Fit | None = None,
+        beside: bool = True,
     ) -> None:
         self.store = store
         self.profiles = dict(profiles)
@@ -70,6 +73,7 @@ class Trainer:
         self._seed = seed
         self._settings = settings or FitSettings()
         self._shared_fit = fit
+        self._beside = beside
 
     def due(self) -> list[str]:
         """Strategies that are owed something: an attempt at their boundary, or the heuristic's first thresholds."""
@@ -175,7 +179,9 @@ class Trainer:
     def _publish(self, base: Trained, profile: Profile, candidate: Candidate, looked: Mapping[str, object]) -> Trained:
         book = book_for(ThresholdBook(), candidate.part_records, candidate.source, profile.blend)
         now_ms = self.store.now_ms()
-        data = pack(candidate.parts(thresholds=book.as_json(), created_at_ms=now_ms), self._key)
+        heads, told = heads_of(self.store, profile, seed=self._seed) if self._beside else (None, {})
+        parts = replace(candidate.parts(thresholds=book.as_json(), created_at_ms=now_ms), heads=heads)
+        data = pack(parts, self._key)
         # Read back as a worker will: what cannot be served is never published.
         bundle = unpack(data, self._key, strategy=profile.name, schema_hash=candidate.schema.hash)
         name = address(data)
@@ -190,7 +196,7 @@ class Trainer:
                 next_at=base.next_at,
                 network=candidate.ensemble.network is not None,
                 tables=",".join(canonical_json(table.as_json()) for table in book.tables),
-                manifest=canonical_json({**looked, **manifest_of(candidate, bundle.source)}),
+                manifest=canonical_json({**looked, **manifest_of(candidate, bundle.source), "heads": told}),
                 now_ms=now_ms,
             )
         )

@@ -83,7 +83,8 @@ class Profile:
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
     fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``neighbours`` is how
-    many past signals each one is compared with (shown, never decisive). ``method`` says which definition of each step
+    many past signals each one is compared with (shown, never decisive). ``heads`` also trains, with every attempt, how
+    far the price will go (shown, never decisive). ``method`` says which definition of each step
     of learning is in force.
     """
 
@@ -110,6 +111,7 @@ class Profile:
     score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
     neighbours: int = 50
+    heads: bool = False
     method: Methods = SPECIFIED
     limits: Limits = Limits()
 
