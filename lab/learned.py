@@ -12,6 +12,7 @@ import numpy as np
 from lab.attempts import Attempt, History
 from lab.compare import Setting
 from lab.figures import VERDICT_COST_BPS
+from lab.heads import HeadFigures
 from lab.placebo import Placebo, gate_of, shuffled_lift
 from lab.statistics import (
     RESAMPLES,
@@ -24,6 +25,7 @@ from lab.statistics import (
     resample_days,
 )
 from lab.trade import Trade, TradeTable
+from learning.head_report import Comparison
 from learning.metrics import Bin, Metrics, measure
 from learning.reliability import Reliability, reliability
 from qscore.table import HEURISTIC, ThresholdBook, ThresholdTable
@@ -142,7 +144,11 @@ class AttemptFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself."""
+    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself.
+
+    ``heads`` are the forecasts beside the score, each as it stood at its decision; ``ablations`` compare families of
+    features on the whole run, walking forward.
+    """
 
     growth: float
     retrain_every: int
@@ -155,6 +161,8 @@ class Learning:
     moves: tuple[ThresholdMove, ...]
     placebos: tuple[Placebo, ...]
     settings: tuple[Setting, ...]
+    heads: tuple[HeadFigures, ...] = ()
+    ablations: tuple[Comparison, ...] = ()
 
     @property
     def published(self) -> int:
@@ -169,6 +177,8 @@ def learning_of(
     *,
     seed: int,
     settings: Sequence[Setting] = (),
+    heads: Sequence[HeadFigures] = (),
+    ablations: Sequence[Comparison] = (),
 ) -> Learning:
     """Reduce what a learner did, and what became of the signals it decided, to figures."""
     table = TradeTable.of(trades)
@@ -186,6 +196,8 @@ def learning_of(
         moves=_moves(history.books, profile),
         placebos=figures.placebos(),
         settings=tuple(settings),
+        heads=tuple(heads),
+        ablations=tuple(ablations),
     )
 
 

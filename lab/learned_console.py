@@ -24,6 +24,8 @@ def learning_tables(learning: Learning) -> list[Table]:
         _reliability(learning),
         *_thresholds(learning),
         _moves(learning),
+        _heads(learning),
+        _ablations(learning),
         _attempts(learning),
     ]
 
@@ -171,6 +173,48 @@ def _moves(learning: Learning) -> Table:
             continue
         for at_ms, value, n in zip(move.at_ms, move.threshold, move.n, strict=True):
             add_row(table, words.kind(move.score_source), wording.moment(at_ms), words.optional(value, 0), f"{n:,}")
+    return table
+
+
+def _heads(learning: Learning) -> Table:
+    table = titled_table(
+        "Forecasts beside the score, out of sample (skill against the mean of these outcomes; they decide nothing)",
+        "", "n", "days", "mean", "forecast", "skill, %", "95 % by days", "AUC", "Brier",
+        "ECE / perfect", "MCE / perfect",
+    )  # fmt: skip
+    for item in learning.heads:
+        add_row(
+            table,
+            item.name,
+            f"{item.n:,}",
+            f"{item.n_days:,}",
+            words.optional(item.mean),
+            words.optional(item.mean_said),
+            wording.signed(100.0 * item.skill, 1),
+            words.skill_bounds(item.skill_low, item.skill_high),
+            words.optional(item.auc),
+            words.optional(item.brier),
+            f"{words.optional(item.ece)} / {words.optional(item.ece_null)}",
+            f"{words.optional(item.mce)} / {words.optional(item.mce_null)}",
+        )
+    return table
+
+
+def _ablations(learning: Learning) -> Table:
+    table = titled_table(
+        "All features against one family and context, walking forward (mean loss spared, 95 % by days, paired)",
+        "", "against", "n", "spared", "from", "to",
+    )  # fmt: skip
+    for item in learning.ablations:
+        add_row(
+            table,
+            item.name,
+            f"{item.worse} alone",
+            f"{item.n:,}",
+            wording.signed(item.gain, 4),
+            wording.DASH if item.low is None else wording.signed(item.low, 4),
+            wording.DASH if item.high is None else wording.signed(item.high, 4),
+        )
     return table
 
 

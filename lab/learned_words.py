@@ -74,6 +74,13 @@ def placebo_bounds(found: Placebo) -> str:
     return f"{wording.signed(found.interval.low)} to {wording.signed(found.interval.high)}"
 
 
+def skill_bounds(low: float | None, high: float | None) -> str:
+    """The interval of a skill in percent."""
+    if low is None or high is None:
+        return wording.DASH
+    return f"{wording.signed(100.0 * low, 1)} to {wording.signed(100.0 * high, 1)}"
+
+
 def came_to(attempt: AttemptFigures) -> str:
     """What an attempt came to."""
     return f"bundle {attempt.bundle[:SHORT]}" if attempt.published else f"{attempt.reason}: {attempt.detail}"

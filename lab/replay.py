@@ -66,7 +66,7 @@ OnTrained = Callable[[str, Trained | None, MemoryStore], None]
 class Replayed:
     """Everything a replay found. ``decisions_hash`` covers every answer in order.
 
-    ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred.
+    ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred; ``paths`` are the recorded ones.
     """
 
     trades: tuple[Trade, ...]
@@ -79,6 +79,7 @@ class Replayed:
     trained: tuple[Trained, ...] = ()
     history: History = field(default_factory=History)
     breakers: Mapping[str, int] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
 
 
 class Replay:
@@ -86,8 +87,8 @@ class Replay:
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
     side); ``limits`` applies limits and ``breakers`` as live would; ``on_end`` is told when a position ends;
-    ``on_answer`` and ``on_trained`` let a caller watch. ``store`` is an empty one of the caller's: one that keeps its
-    facts, or that answers for another policy.
+    ``on_ended`` is told how; ``on_answer`` and ``on_trained`` let a caller watch. ``store`` is an empty one of the
+    caller's: one that keeps its facts, or that answers for another policy.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Replay:
         admit: Admit = lambda _signal: True,
         on_end: Callable[[str], None] = lambda _signal_id: None,
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
+        on_ended: Callable[[Ended], None] = lambda _ended: None,
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
         learner_for: LearnerFor | None = None,
         on_trained: OnTrained = lambda _strategy, _trained, _store: None,
@@ -106,6 +108,7 @@ class Replay:
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
         self._admit, self._on_end, self._on_answer, self._on_trained = admit, on_end, on_answer, on_trained
+        self._on_ended = on_ended
         profiles = {profile.name: self.profile}
         self.store = MemoryStore("replay", keep_facts=False) if store is None else store
         self.store.create(ClockKind.DATA, now_ms=0)
@@ -210,6 +213,7 @@ class Replay:
             nothing = {"signal_id": stored.signal_id, "price": closed.exit_price, "ts": closed.exit_ms, "quantity": 0.0}
             self._reports.fill(nothing)
         self._trades.append(trade_of(ended))
+        self._on_ended(ended)
         self._on_end(stored.signal_id)
 
     def _replayed(self) -> Replayed:
@@ -227,6 +231,7 @@ class Replay:
             decisions_hash=self._hash.hexdigest(),
             trained=tuple(self._trained),
             breakers=Counter(" ".join(line.split(" ")[1:3]) for line in turns),
+            paths=tuple(self.store.paths(self.profile.name)),
         )
 
     def _symbols(self) -> Sequence[str]:
@@ -270,7 +275,8 @@ def payload_of(signal: Signal) -> dict[str, object]:
 def _decision_line(answer: Answer) -> dict[str, object]:
     plain = answer.as_dict()
     plain.pop("latency_ms")
-    return plain
+    # What is shown beside the score decides nothing, and only the reported run has it: the same decisions, one hash.
+    return plain | {"expected_return_r": None, "p_stop": None}
 
 
 def trade_of(ended: Ended) -> Trade:

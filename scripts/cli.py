@@ -469,6 +469,39 @@ def retrain(strategy: str, namespace: str | None) -> None:
 
 
 @main.command()
+@click.option("--candles", "paths", multiple=True, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
+@click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
+@click.option("--ablation", type=click.Choice(["ta", "mechanics", "full"]), default="full", show_default=True)
+@click.option("--costs", type=click.FloatRange(0, 1_000), default=10.0, show_default=True, help="basis points")
+@click.option("--seed", default=1, show_default=True, help="of every fit")
+@json_option
+def heads(
+    paths: tuple[Path, ...],
+    strategy: str,
+    timeframe: str | None,
+    ablation: str,
+    costs: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Walk forward over candle files: what could be forecast beside the win, and which features it took."""
+    from scorer.schema import Ablation
+    from scripts.heads_run import HeadsOptions, run_heads
+
+    options = HeadsOptions(
+        paths=paths,
+        strategy=strategy,
+        timeframe=timeframe,
+        ablation=Ablation(ablation),
+        costs_bps=costs,
+        seed=seed,
+        as_json=as_json,
+    )
+    run_heads(options)
+
+
+@main.command()
 @click.argument("strategy")
 @namespace_option
 @json_option

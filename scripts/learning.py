@@ -111,6 +111,36 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
             str((row.get("ladder") or {}).get("rung", "–")),
         )
     console.print(table if rows else "no bundle has been published")
+    if rows:
+        # Of the bundle in force; each one has its own in the JSON.
+        served = next((row for row in rows if row["standing"] == "champion"), rows[-1])
+        _print_heads(served, console)
+
+
+def _print_heads(row: dict[str, Any], console: Console) -> None:
+    """What the bundle forecasts beside the win: validated when and how well, or why it says nothing."""
+    if not row.get("heads"):
+        return
+    names = ("head", "validated", "from", "to", "skill, %", "95 % by days", "AUC", "Brier", "ECE", "")
+    table = Table(*names, box=SIMPLE_HEAD, title=f"beside the win, bundle {row['bundle'][:SHORT]}")
+    for name, told in row["heads"].items():
+        began, ended = told.get("validation_ms") or (None, None)
+        low, high = told.get("skill_low"), told.get("skill_high")
+        table.add_row(
+            name,
+            str(told.get("n_validation", 0)),
+            "–" if began is None else iso_utc(began)[:10],
+            "–" if ended is None else iso_utc(ended)[:10],
+            _figure(_hundred(told.get("skill"))),
+            "–" if low is None or high is None else f"{100.0 * low:+.2f} … {100.0 * high:+.2f}",
+            *(_figure(told.get(figure)) for figure in ("auc", "brier", "ece")),
+            told.get("reason") or "answers",
+        )
+    console.print(table)
+
+
+def _hundred(value: float | None) -> float | None:
+    return None if value is None else 100.0 * value
 
 
 def _figure(value: object) -> str:

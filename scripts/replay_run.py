@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,16 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lab.attempts import Fit, SharedFits, Watch, rules_only
 from lab.compare import SettingRun, compare
 from lab.console import print_summary
+from lab.heads import head_figures, outcomes_of
 from lab.learned import Learning, learning_of, out_of_sample_of
 from lab.page import write_page
 from lab.replay import Learner, LearnerFor, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
+from learning.head_report import Comparison, compare_ablations
+from learning.head_rows import head_rows
 from market.reference_strategies import OpenGuard, StrategySettings
 from persistence.memory_store import MemoryStore
 from qscore.threshold import SEED as SEED_CLAMP
-from runtime.follow import VOLATILITY_TIMEFRAMES
+from runtime.follow import VOLATILITY_TIMEFRAMES, Ended
 from runtime.settings import Settings
 from runtime.trained import Trained
+from scorer.schema import SCHEMAS
 from scripts.sources import Series, profile_for, read_series, strategy_settings, strategy_signals
 from signals.breaker import DEFAULT_THRESHOLDS, Thresholds
 from signals.method import EVIDENT, HONEST, SPECIFIED, Method, Methods
@@ -150,8 +155,15 @@ class Scene:
     breakers: Thresholds = DEFAULT_THRESHOLDS
     bar: tuple[Progress, TaskID] | None = None
 
-    def play(self, profile: Profile | None = None, fit: Fit | None = None) -> Replayed:
-        """One replay; with ``fit`` it learns as it goes."""
+    def play(
+        self,
+        profile: Profile | None = None,
+        fit: Fit | None = None,
+        *,
+        beside: bool = False,
+        on_ended: Callable[[Ended], None] = lambda _ended: None,
+    ) -> Replayed:
+        """One replay; with ``fit`` it learns as it goes, and ``beside`` the win what else is forecast."""
         guard = OpenGuard()
         watch = None if fit is None else Watch(fit)
         replay = Replay(
@@ -162,7 +174,8 @@ class Scene:
             on_end=guard.closed,
             # Of no more than live would know: a regime that only a replay can tell would be another gate.
             volatility_timeframes=tuple(name for name in VOLATILITY_TIMEFRAMES if name == self.settings.timeframe),
-            learner_for=None if watch is None else _trainer_with(watch),
+            learner_for=None if watch is None else _trainer_with(watch, beside=beside),
+            on_ended=on_ended,
             on_trained=_nothing if watch is None else watch.trained,
         )
         waiting = 0
@@ -184,13 +197,34 @@ class Scene:
         fits = SharedFits(fit_candidate if fit is None else fit)
         played = [(RULES, self.play(fit=rules_only), False)]
         own = (self.profile.method, self.profile.clamp)
+        results: list[Mapping[str, Any]] = []
         for name, method, clamp in variants(self.profile):
-            found = self.play(replace(self.profile, method=method, clamp=clamp), fits)
-            played.append((name, found, (method, clamp) == own))
+            reported = (method, clamp) == own
+            keep = results.append if reported else _forget
+            # Heads decide nothing: the runs beside the reported one would be the same with them.
+            found = self.play(
+                replace(self.profile, method=method, clamp=clamp), fits, beside=reported, on_ended=_results(keep)
+            )
+            played.append((name, found, reported))
         runs = [_setting_run(name, found, seed, reported=reported) for name, found, reported in played]
         replayed = next(found for _, found, reported in played if reported)
         settings = compare(runs, seed=seed)
-        return replayed, learning_of(self.profile, replayed.history, replayed.trades, seed=seed, settings=settings)
+        return replayed, learning_of(
+            self.profile,
+            replayed.history,
+            replayed.trades,
+            seed=seed,
+            settings=settings,
+            heads=head_figures(outcomes_of(results, replayed.paths)),
+            ablations=self._ablations(results, replayed.paths, seed) if self.profile.heads else (),
+        )
+
+    def _ablations(self, results: Sequence[Mapping[str, Any]], paths: Sequence[str], seed: int) -> list[Comparison]:
+        """What each family of features is worth, on everything the run saw."""
+        from learning.heads import ablation_reports  # noqa: PLC0415 - only a replay that learns needs scikit-learn
+
+        rows = head_rows(results, paths)
+        return compare_ablations(ablation_reports(rows, SCHEMAS[self.profile.features], seed=seed))
 
 
 def _setting_run(name: str, found: Replayed, seed: int, *, reported: bool) -> SettingRun:
@@ -217,11 +251,19 @@ def _nothing(_strategy: str, _trained: Trained | None, _store: MemoryStore) -> N
     """A run without a learner has nothing to note."""
 
 
-def _trainer_with(watch: Watch) -> LearnerFor:
+def _forget(_result: Mapping[str, Any]) -> None:
+    """A run that is not reported keeps no endings."""
+
+
+def _results(keep: Callable[[Mapping[str, Any]], None]) -> Callable[[Ended], None]:
+    return lambda ended: keep(ended.result)
+
+
+def _trainer_with(watch: Watch, *, beside: bool) -> LearnerFor:
     def made(store: MemoryStore, profiles: Mapping[str, Profile], key: bytes) -> Learner:
         from runtime.train import Trainer  # noqa: PLC0415 - only a replay that learns needs scikit-learn
 
-        return Trainer(store, profiles, key, fit=watch.fit)
+        return Trainer(store, profiles, key, fit=watch.fit, beside=beside)
 
     return made
 
