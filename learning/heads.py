@@ -162,7 +162,11 @@ class MultiHead:
         if not report.served:
             return _Final(report)
         model = self._boosted(
-            encoding.matrix(data.vectors), data, seed_for(self.seed, target.name, "final"), value=value
+            encoding.matrix(data.vectors),
+            data,
+            seed_for(self.seed, target.name, "final"),
+            n=len(data.truth),
+            value=value,
         )
         return _Final(report, model, calibrator)
 
@@ -186,7 +190,11 @@ class MultiHead:
             local = Encoding.fit(schema, [data.vectors[place] for place in train.tolist()])
             part = _at(data, train)
             model = self._boosted(
-                local.matrix(part.vectors), part, seed_for(self.seed, target.name, "block", fold.block), value=value
+                local.matrix(part.vectors),
+                part,
+                seed_for(self.seed, target.name, "block", fold.block),
+                n=len(data.truth),
+                value=value,
             )
             test = local.matrix([data.vectors[place] for place in fold.test.tolist()])
             raw[fold.test] = _said(model, test)
@@ -198,9 +206,8 @@ class MultiHead:
     def _one_class(self, truth: FloatArray, *, value: bool) -> bool:
         return not value and _fewer(truth) < self.settings.min_class // 4
 
-    def _boosted(self, matrix: FloatArray, data: _Labelled, seed: int, *, value: bool) -> Any:
-        """Small and slow trees, more of them as rows come."""
-        n = len(matrix)
+    def _boosted(self, matrix: FloatArray, data: _Labelled, seed: int, *, n: int, value: bool) -> Any:
+        """Small and slow trees, more of them as rows come: by the size of the whole, so that blocks say as much."""
         sizes: dict[str, Any] = {
             "n_estimators": int(np.clip(n // 12, 40, 150)),
             "max_depth": 2 if n < 2_000 else 3,
