@@ -654,6 +654,24 @@ def down() -> None:
 
 
 @main.command()
+@click.option("--full", is_flag=True, help="as many worlds as the published figures rest on; default: a few")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="of every world")
+@click.option("--fresh", is_flag=True, help="a seed that nobody chose; it is printed")
+@click.option("--item", "items", type=int, multiple=True, help="only this promise, by its number; may be repeated")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="studies at once")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("reports/coverage.html"),
+              show_default=True)  # fmt: skip
+@json_option
+def coverage(full: bool, seed: int, fresh: bool, items: tuple[int, ...], jobs: int, out: Path, as_json: bool) -> None:
+    """Check in simulated worlds with known truth whether the statistics keep their promises. Exit status 0 or 1."""
+    from scripts.coverage_run import run_coverage
+
+    if fresh and click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--seed and --fresh contradict each other")
+    sys.exit(run_coverage(items, full=full, seed=seed, fresh=fresh, jobs=jobs, out=out, as_json=as_json))
+
+
+@main.command()
 @click.option("--minutes", type=click.FloatRange(0.5, 1440), default=5.0, show_default=True)
 @click.option("--seed", default=1, show_default=True, help="of the market, the load and the order of the faults")
 @click.option("--load", type=click.Choice(["small", "normal", "design"]), default="normal", show_default=True)
