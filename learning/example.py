@@ -25,7 +25,8 @@ class Example:
 
     ``features`` are in the trade's direction, completed by session, volatility regime and cluster; times in UTC
     epoch milliseconds; ``gross_r`` and ``net_r`` in R; ``score`` and ``heuristic_score`` in [0, 100] and
-    ``win_probability`` in [0, 1] as recorded then. The label lives from ``entry_ms`` to ``exit_ms``, both included.
+    ``win_probability`` in [0, 1] as recorded then; ``vector_hash`` is that of what the model was shown, none in records
+    from before it was kept. The label lives from ``entry_ms`` to ``exit_ms``, both included.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Example:
     score_source: str | None = None
     win_probability: float | None = None
     ambiguous: bool = False
+    vector_hash: str | None = None
 
     def __post_init__(self) -> None:
         if self.exit_ms < self.entry_ms:
@@ -104,6 +106,7 @@ class Example:
             score_source=read.optional_text("score_source"),
             win_probability=read.optional_number("win_probability"),
             ambiguous=row.get("ambiguous") is True,
+            vector_hash=read.optional_text("vector_hash"),
         )
 
 
@@ -181,6 +184,7 @@ def _canonical(example: Example) -> dict[str, object]:
         "score_source": example.score_source,
         "win_probability": _spelled(example.win_probability),
         "ambiguous": example.ambiguous,
+        "vector_hash": example.vector_hash,
     }
 
 

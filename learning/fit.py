@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from learning.calibrate import Choice, Lives, choose, cross_calibrated, fit_for
 from learning.example import Example, data_hash
+from learning.firewall import Leaked, guard, refuse, unknown_columns
 from learning.importance import feature_importance
 from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
 from learning.metrics import Metrics, measure
@@ -40,7 +41,8 @@ GOLDEN_ROWS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
-    """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds.
+    """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds,
+    none for the longest label or 1 % of the span.
 
     ``calibration`` picks the method in force; the other is measured beside it. ``max_rows`` keeps the newest only.
     ``neighbours`` is how many past signals each one is compared with; 0 keeps none.
@@ -51,7 +53,7 @@ class FitSettings:
     calibrate_from: int = 50
     min_class: int = 5
     n_blocks: int = 5
-    embargo_ms: int = 0
+    embargo_ms: int | None = None
     calibration: Method = Method.SPEC
     max_rows: int | None = None
     neighbours: int = NEIGHBOURS
@@ -252,9 +254,13 @@ def fit_candidate(
     rows = _usable(examples, schema, settings)
     if isinstance(rows, Declined):
         return rows
-    # Sums in another order, by another number of threads, end in other last digits and so in another bundle.
-    with threadpool_limits(limits=1):
-        return _fit(rows, schema, seed, settings, rule)
+    try:
+        guard(rows.examples, rows.vectors, schema)
+        # Sums in another order, by another number of threads, end in other last digits and so in another bundle.
+        with threadpool_limits(limits=1):
+            return _fit(rows, schema, seed, settings, rule)
+    except Leaked as leaked:
+        return leaked.declined
 
 
 def _usable(examples: Sequence[Example], schema: Schema, settings: FitSettings) -> _Rows | Declined:
@@ -359,6 +365,7 @@ def _trained(rows: _Rows, schema: Schema, train: npt.NDArray[np.int64], seed: in
     # Medians and levels belong to the training rows as well: learned on all, they would carry the test block in.
     vectors = [rows.vectors[place] for place in train.tolist()]
     encoding = Encoding.fit(schema, vectors)
+    refuse(unknown_columns(encoding.sources, schema))
     matrix = encoding.matrix(vectors)
     members = fit_members(
         matrix,

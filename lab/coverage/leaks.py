@@ -25,8 +25,8 @@ IntArray = npt.NDArray[np.int64]
 
 BAR_MS = 300_000
 LABEL_BARS = 20
-FEATURES = 8
-MEMORY = 0.98
+FEATURES = 16
+MEMORY = 0.97
 """Of a feature from one bar to the next: in twenty bars it has hardly moved."""
 BLOCKS = 5
 NOISE = (0.47, 0.53)
@@ -34,12 +34,16 @@ SHUFFLED = 0.8
 
 
 class _Worlds(NamedTuple):
-    count: int
+    """How many worlds, how many rows in each, and the trees that answer for them."""
+
+    worlds: int
     rows: int
     trees: int
+    shuffled: int
+    shuffled_trees: int
 
 
-SIZES = {Size.SMALL: _Worlds(16, 2_000, 10), Size.FULL: _Worlds(20, 2_000, 100)}
+SIZES = {Size.SMALL: _Worlds(24, 4_000, 6, 3, 30), Size.FULL: _Worlds(40, 4_000, 100, 20, 100)}
 
 
 def study(size: Size, seed: int) -> list[Check]:

@@ -178,6 +178,7 @@ def test_the_hash_knows_every_field_and_no_order() -> None:
         "score_source": "ensemble",
         "win_probability": 0.5,
         "ambiguous": True,
+        "vector_hash": "01760b24:0",
     }
     assert set(changes) == set(Example.__dataclass_fields__)
     hashes = {data_hash([replace(one, **{name: value}), *others]) for name, value in changes.items()}
