@@ -121,6 +121,13 @@ def demo(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
 @click.option("--seed", default=1, show_default=True, help="of every resample in the report")
+@click.option(
+    "--verify",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="decisions whose features are computed anew from the candles of their moment",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @json_option
 def replay(
@@ -139,6 +146,7 @@ def replay(
     labels: str | None,
     threshold: float | None,
     seed: int,
+    verify: int,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -160,10 +168,13 @@ def replay(
         labels=labels,
         threshold=threshold,
         seed=seed,
+        verify=verify,
         out=out,
         as_json=as_json,
     )
-    run_replay(options)
+    replayed = run_replay(options).replayed
+    # A decision that cannot be rebuilt saw something that nobody can name: no figure of the run may be believed.
+    sys.exit(0 if replayed.vectors.holds and replayed.vectors_from_candles.holds else 1)
 
 
 @main.command()

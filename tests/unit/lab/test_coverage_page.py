@@ -24,7 +24,7 @@ def covered(size: Size, seed: int) -> list[Check]:
     return [rate(4, "covers & <shows> 90 %", 9 * worlds // 10, worlds, low=0.87, high=0.93)]
 
 
-def drawn(_size: Size, seed: int) -> list[Check]:
+def drawn(size: Size, seed: int) -> list[Check]:
     return [
         inside(2, "the seed", seed, low=0.0, high=1.0),
         inside(2, "equal", 0.0, low=0.0, high=0.0, n=7),
@@ -97,7 +97,7 @@ def test_the_page_is_self_contained_and_says_the_worst_first() -> None:
 )
 def test_the_verdict(broken: int, n: int, words: str) -> None:
     checks = [inside(1, f"c{number}", 0.0 if number < broken else 1.0, low=0.5) for number in range(n)]
-    found = measure_coverage((Subject(1, "one", lambda _size, _seed: checks),), Size.SMALL, 1)
+    found = measure_coverage((Subject(1, "one", lambda size, seed: checks),), Size.SMALL, 1)
     assert verdict(found) == words
     # A study without a check proves nothing, and must not pass for one that holds.
     assert found.holds is (broken == 0 and n > 0)
