@@ -102,18 +102,30 @@ def guard(examples: Sequence[Example], vectors: Sequence[Vector], schema: Schema
     ------
     Leaked : with one Leak for each feature that was not known at the decision or gives the outcome away
     """
+    refuse(leaks_of(examples, vectors, schema))
+
+
+def leaks_of(examples: Sequence[Example], vectors: Sequence[Vector], schema: Schema) -> tuple[Leak, ...]:
+    """Everything that is wrong with a training set: what is certain first, then what is suspected.
+
+    Parameters
+    ----------
+    examples, vectors, schema : as in ``guard``
+
+    Returns
+    -------
+    tuple of Leak
+    """
     if len(examples) == 0:
-        return
+        return ()
     columns = Columns.of(schema, vectors)
     won = np.array([example.won for example in examples], dtype=np.bool_)
     net_r = np.array([example.net_r for example in examples], dtype=np.float64)
-    refuse(
-        (
-            *unknown_columns(columns.names, schema),
-            *late_values(examples, schema),
-            *changed_vectors(examples, vectors, schema),
-            *telltale_columns(columns, won, net_r),
-        )
+    return (
+        *unknown_columns(columns.names, schema),
+        *late_values(examples, schema),
+        *changed_vectors(examples, vectors, schema),
+        *telltale_columns(columns, won, net_r),
     )
 
 
@@ -258,19 +270,37 @@ def _suspect(name: str, told: str) -> Leak:
     return Leak(feature=name, reason=Reason.LEAK_SUSPECT, known="with the outcome, by all appearances", detail=told)
 
 
-def _number_tells(values: FloatArray, won: BoolArray, net_r: FloatArray) -> str:
+def auc_alone(values: FloatArray, won: BoolArray) -> float | None:
+    """How well one column ranks wins above losses all by itself; 0.5 says nothing.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,), NaN where missing
+    won : ndarray of bool, shape (n_rows,)
+
+    Returns
+    -------
+    float in [0, 1], or none with fewer than 20 values or one outcome only
+    """
     known = np.isfinite(values)
     rows, wins = int(known.sum()), int(won[known].sum())
     if rows < SUSPECT_ROWS or not 0 < wins < rows:
-        return ""
+        return None
     ranks = rankdata(values[known])
-    auc = (float(ranks[won[known]].sum()) - wins * (wins + 1) / 2) / (wins * (rows - wins))
-    separation = max(auc, 1.0 - auc)
+    return (float(ranks[won[known]].sum()) - wins * (wins + 1) / 2) / (wins * (rows - wins))
+
+
+def _number_tells(values: FloatArray, won: BoolArray, net_r: FloatArray) -> str:
+    auc = auc_alone(values, won)
+    if auc is None:
+        return ""
+    known = np.isfinite(values)
+    rows, separation = int(known.sum()), max(auc, 1.0 - auc)
     if separation >= 1.0:
         return f"it alone separates all {rows} outcomes"
     if separation >= NEARLY:
         return f"AUC {separation:.4f} of it alone over {rows} rows"
-    agreement = _correlation(ranks, rankdata(net_r[known]))
+    agreement = _correlation(rankdata(values[known]), rankdata(net_r[known]))
     if abs(agreement) >= NEARLY:
         return f"rank correlation {agreement:+.4f} with the result over {rows} rows"
     return _values_tell(np.unique(values[known], return_inverse=True)[1], won[known])

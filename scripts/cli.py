@@ -551,6 +551,30 @@ def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("strategy")
+@namespace_option
+@click.option("--candles", multiple=True, type=click.Path(exists=True, path_type=Path),
+              help="compute the reference strategy's features again from candles cut at each signal")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=12, show_default=True, help="signals of each candle file")
+@click.option("--record/--no-record", default=True, show_default=True, help="look at the recorded decisions too")
+@json_option
+def leaks(
+    strategy: str, namespace: str | None, candles: tuple[Path, ...], samples: int, record: bool, as_json: bool
+) -> None:
+    """Which feature is known when, and does every recorded decision still rebuild. Exit status 0 or 1."""
+    from runtime.settings import Settings
+    from scripts.leaks_run import run_leaks
+
+    if record:
+        wiring = _wiring(namespace)
+        wiring.record.migrate()
+        profile, facts = wiring.settings.profile(strategy), wiring.record
+    else:
+        profile, facts = Settings.load().profile(strategy), None
+    sys.exit(run_leaks(profile, facts, candles, samples=samples, as_json=as_json))
+
+
+@main.command()
 @click.argument("key")
 @namespace_option
 def state(key: str, namespace: str | None) -> None:
