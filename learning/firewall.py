@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ NEARLY = 0.99
 """AUC of a single column, or its rank correlation with the result, from which it is the outcome in other words."""
 LUCK = 1e-4
 """A column whose every value goes with one outcome is suspect when luck does that less often than this."""
+NEWEST = 100
+"""Rows that are looked at by themselves as well: a leak may be as young as the engine's last release."""
 LISTED = 3
 
 
@@ -94,7 +96,7 @@ def guard(examples: Sequence[Example], vectors: Sequence[Vector], schema: Schema
 
     Parameters
     ----------
-    examples : decisive outcomes, length n_rows
+    examples : decisive outcomes in the order of their exits, length n_rows
     vectors : what the schema read of their features, in the same order
     schema : what the model reads
 
@@ -110,7 +112,8 @@ def leaks_of(examples: Sequence[Example], vectors: Sequence[Vector], schema: Sch
 
     Parameters
     ----------
-    examples, vectors, schema : as in ``guard``
+    examples, vectors, schema : as in ``guard``, in the order of exits: columns are looked at over all rows, and over
+        the newest 100 by themselves
 
     Returns
     -------
@@ -119,14 +122,21 @@ def leaks_of(examples: Sequence[Example], vectors: Sequence[Vector], schema: Sch
     if len(examples) == 0:
         return ()
     columns = Columns.of(schema, vectors)
-    won = np.array([example.won for example in examples], dtype=np.bool_)
-    net_r = np.array([example.net_r for example in examples], dtype=np.float64)
+    suspects = {leak.feature: leak for leak in _telling(examples, columns)}
+    if len(examples) > NEWEST:
+        for leak in _telling(examples[-NEWEST:], Columns.of(schema, vectors[-NEWEST:])):
+            suspects.setdefault(leak.feature, replace(leak, detail=f"among the newest, {leak.detail}"))
     return (
         *unknown_columns(columns.names, schema),
         *late_values(examples, schema),
         *changed_vectors(examples, vectors, schema),
-        *telltale_columns(columns, won, net_r),
+        *suspects.values(),
     )
+
+
+def _telling(examples: Sequence[Example], columns: Columns) -> tuple[Leak, ...]:
+    won = np.array([example.won for example in examples], dtype=np.bool_)
+    return telltale_columns(columns, won, np.array([example.net_r for example in examples], dtype=np.float64))
 
 
 def refuse(leaks: Iterable[Leak]) -> None:

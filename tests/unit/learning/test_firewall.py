@@ -167,6 +167,22 @@ def test_an_honest_set_passes() -> None:
     assert leaks_of(given, vectors(given), SCALP) == ()
 
 
+def test_a_leak_as_young_as_the_newest_rows_is_seen() -> None:
+    given = lessons(300)
+    engine = [
+        replace(one, features={**one.features, "volume_ratio": one.won + 0.001 * place})
+        for place, one in enumerate(given[-100:])
+    ]
+    mixed = [*given[:-100], *engine]
+    (leak,) = leaks_of(mixed, vectors(mixed), SCALP)
+    assert (leak.feature, leak.detail) == ("volume_ratio", "among the newest, it alone separates all 100 outcomes")
+    # Two values among 200 others: each of them goes with one outcome a hundred times, which is no luck.
+    plain = [replace(one, features={**one.features, "volume_ratio": float(one.won)}) for one in given[:100]]
+    mixed = [*plain, *given[100:]]
+    (leak,) = leaks_of(mixed, vectors(mixed), SCALP)
+    assert leak.detail == "each of its 202 values goes with one outcome only, over 300 rows"
+
+
 # --- the end of a fit
 
 POISONED = Schema("scalp", 2, (*SCALP.features, Feature(name="inside")))
