@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 REACH = 1.0
 """How many widths of its band a figure may lie outside and still be drawn where it is."""
-LETTERS = 44
+LETTERS = 70
 
 
 def write_coverage(coverage: Coverage, path: Path) -> None:
@@ -73,7 +73,7 @@ def draw_bands(findings: Sequence[Finding]) -> tuple[Picture, ...]:
             f"promise-{place}",
             f"{finding.item}. {finding.name}",
             lambda sheet, finding=finding: _bands(finding.checks, sheet),  # type: ignore[misc]
-            (5.4, 0.62 + 0.42 * len(finding.checks)),
+            (5.4, 0.4 + 0.5 * len(finding.checks)),
         )
         for place, finding in enumerate(findings)
         if finding.checks
@@ -84,7 +84,9 @@ def _bands(checks: Sequence[Check], sheet: Figure) -> str:
     axes = sheet.subplots()
     for row, check in enumerate(checks):
         left, right = (0.0 if math.isfinite(check.low) else -REACH), (1.0 if math.isfinite(check.high) else 1.0 + REACH)
-        axes.barh(row, right - left, left=left, height=0.62, color=LINE)
+        axes.barh(row, right - left, left=left, height=0.3, color=LINE)
+        axes.text(-REACH, row - 0.34, _short(check.name), va="center", fontsize=9)
+        axes.text(1.0 + REACH, row - 0.34, figure(check.measured), va="center", ha="right", color=MUTED, fontsize=9)
         ends = check.interval
         colour = GOOD if check.holds else BAD
         if ends is not None:
@@ -92,12 +94,8 @@ def _bands(checks: Sequence[Check], sheet: Figure) -> str:
         if math.isfinite(check.measured):
             axes.plot([_place(check, check.measured)], [row], "o", color=colour, markersize=6)
     axes.set_xlim(-REACH - 0.06, 1.0 + REACH + 0.06)
-    axes.set_ylim(len(checks) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks(range(len(checks)), [_short(check.name) for check in checks])
-    axes.grid(visible=False)
-    for row, check in enumerate(checks):
-        axes.text(1.0 + REACH + 0.1, row, figure(check.measured), va="center", color=MUTED, fontsize=9)
+    axes.set_ylim(len(checks) - 0.7, -0.6)
+    axes.set_axis_off()
     inside = sum(check.holds for check in checks)
     return f"{inside} of {len(checks)} in their bands (shaded; each row has its own scale). Lines: 95 % of a rate."
 
