@@ -68,7 +68,7 @@ class _Sizes(NamedTuple):
 SIZES: Mapping[Size, _Sizes] = MappingProxyType(
     {
         Size.SMALL: _Sizes(16, 4_000, 6, 2, 30, 0, 60, 2, 60),
-        Size.FULL: _Sizes(40, 4_000, 60, 20, 60, 20, 5_000, 50, 10_000),
+        Size.FULL: _Sizes(20, 4_000, 60, 20, 30, 20, 2_000, 20, 10_000),
     }
 )
 
