@@ -567,7 +567,6 @@ def leaks(
 
     if record:
         wiring = _wiring(namespace)
-        wiring.record.migrate()
         profile, facts = wiring.settings.profile(strategy), wiring.record
     else:
         profile, facts = Settings.load().profile(strategy), None

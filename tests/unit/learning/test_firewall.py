@@ -23,11 +23,12 @@ from learning.firewall import (
     unknown_columns,
 )
 from learning.fit import Candidate, fit_candidate
+from learning.metrics import Metrics
 from learning.promote import Decline, Declined
 from scorer.schema import EXIT_NAMES, SCALP, Feature, Schema
 from signals.leak import Leak
 from signals.reasons import Reason
-from tests.support.lessons import SMALL, lessons
+from tests.support.lessons import MINUTE_MS, SMALL, lessons
 
 N = 40
 RNG = np.random.default_rng(5)
@@ -230,3 +231,19 @@ def test_what_is_certain_names_the_decline() -> None:
     assert Leaked(leaks).declined.code is Decline.LEAK
     assert Leaked(leaks[:1]).declined.code is Decline.LEAK_SUSPECT
     assert Leaked(leaks[1:]).declined.code is Decline.REBUILT
+
+
+def test_random_labels_teach_nothing() -> None:
+    measured: list[float] = []
+
+    def look(metrics: Metrics) -> Declined | None:
+        assert metrics.auc is not None
+        measured.append(metrics.auc)
+        return Declined(Decline.AUC, "looked at")
+
+    for seed in range(6):
+        # Twenty labels are alive at any time, as if a trade were opened with every bar and held for twenty.
+        overlapping = lessons(200, edge=0.0, seed=seed, apart_ms=MINUTE_MS // 2)
+        fit_candidate(overlapping, SCALP, seed=seed, settings=SMALL, rule=look)
+    assert len(measured) == 6
+    assert 0.45 <= float(np.mean(measured)) <= 0.55
