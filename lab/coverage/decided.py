@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from lab.replay import UNLIMITED, payload_of
 from lab.verified import VectorCheck
@@ -22,10 +24,14 @@ from signals.breaker import NO_BREAKERS
 from signals.profile import DEFAULT_PROFILES
 from signals.signal import FeatureValue, Side, Signal
 
-CANDLES: Mapping[str, tuple[str, int]] = MappingProxyType(
-    {"trend": ("1h", 14_000), "range": ("15m", 5_000), "scalp": ("5m", 2_500)}
+BASE_CANDLES: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {"trend": ("1h", 12), "range": ("15m", 3), "scalp": ("5m", 1)}
 )
-"""Timeframe of each strategy's signals, and how many five-minute candles its market has."""
+"""Timeframe of each strategy's signals, and how many five-minute candles one of them has."""
+WARM: Mapping[str, int] = MappingProxyType({"trend": 560, "range": 2_200, "scalp": 1_660})
+"""Signal candles until every feature of a strategy is warm, with some to spare."""
+SPARE = 1.2
+"""A market with gaps has fewer candles than it is given time for."""
 SIDES = (Side.LONG, Side.SHORT)
 
 
@@ -36,8 +42,9 @@ def rebuilt_decisions(seed: int, count: int) -> tuple[int, int]:
     them through the judge; what is compared is what the judge recorded.
     """
     equal = checked = 0
-    each = math.ceil(count / (len(CANDLES) * len(SIDES)))
-    for strategy, (timeframe, candles) in CANDLES.items():
+    each = math.ceil(count / (len(BASE_CANDLES) * len(SIDES)))
+    for strategy, (timeframe, parts) in BASE_CANDLES.items():
+        candles = math.ceil(SPARE * parts * (WARM[strategy] + each))
         base = generate(seed, symbol="GENUSDT", candles=candles, gaps=True)
         check = VectorCheck(SCHEMAS[strategy])
         judge, store = _judge(strategy)
@@ -66,11 +73,13 @@ def _judge(strategy: str) -> tuple[Judge, MemoryStore]:
     return Judge(store, {strategy: profile}, watch=lambda: 0.0), store
 
 
-def _places(table: FeatureTable, count: int) -> Iterator[int]:
-    """So many candles from the first warm one on, evenly spread; some twice where there are not so many."""
-    first = min(table.ready, len(table) // 2)
-    for place in range(count):
-        yield first + place * (len(table) - first) // count
+def _places(table: FeatureTable, count: int) -> list[int]:
+    """So many different candles from the first warm one on, evenly spread."""
+    places = np.unique(np.linspace(table.ready, len(table) - 1, count).astype(np.int64))
+    if table.ready >= len(table) or len(places) < count:
+        raise ValueError(f"{len(table)} candles, warm from {table.ready}, are too few for {count} decisions")
+    found: list[int] = places.tolist()
+    return found
 
 
 def _signal(
