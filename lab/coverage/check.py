@@ -51,6 +51,8 @@ class Check:
     @property
     def band(self) -> str:
         """The band as a reader writes it."""
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "any"
         if math.isinf(self.low):
             return f"<= {self.high:g}"
         if math.isinf(self.high):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lab.coverage import leaks
+from lab.coverage import calibration, leaks
 from lab.coverage.check import Study
 from signals.errors import Permanent
 
@@ -18,7 +18,10 @@ class Subject(NamedTuple):
     study: Study
 
 
-SUBJECTS: tuple[Subject, ...] = (Subject(1, "leak firewall", leaks.study),)
+SUBJECTS: tuple[Subject, ...] = (
+    Subject(1, "leak firewall", leaks.study),
+    Subject(7, "calibration by evidence", calibration.study),
+)
 """In the order of their numbers."""
 
 
