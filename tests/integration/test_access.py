@@ -133,7 +133,7 @@ def test_a_relay_drains_the_outbox(house: Guarded, record: Record) -> None:
 
 
 def test_a_trainer_reads_outcomes_and_publishes(house: Guarded) -> None:
-    worked(house)
+    executed(house)
     store = RedisStore(house.client(Role.TRAINER))
     store.check_server()
     assert store.training("trend").completed == 0
