@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,6 +15,8 @@ IntArray = npt.NDArray[np.int64]
 
 OPEN = 0
 """Code of a position that has not ended: it is only known to have lived so long."""
+CAUSES = ("tp", "sl", "timeout", "other")
+"""Ways a position in the market can end; ``other`` is an engine's own exit."""
 CHUNK = 1 << 20
 
 
@@ -114,15 +116,16 @@ def incidence(life_ms: IntArray, cause: IntArray, causes: Sequence[str]) -> Inci
     at_risk = len(life_ms) - np.concatenate(([0], np.cumsum(ended.sum(axis=0))[:-1])) if k else np.zeros(0, np.int64)
     deaths = ended[1:].sum(axis=0)
     there = deaths > 0
-    times, at_risk, ended, deaths = times[there], at_risk[there], ended[1:, there].astype(np.float64), deaths[there]
+    times, at_risk, deaths = times[there], at_risk[there].astype(np.float64), deaths[there].astype(np.float64)
+    ends = ended[1:, there].astype(np.float64)
     left = np.concatenate(([1.0], np.cumprod(1.0 - deaths / at_risk)))[:-1] if len(times) else np.zeros(0)
-    share = np.cumsum(left * ended / at_risk, axis=1)
+    share = np.cumsum(left * ends / at_risk, axis=1)
     return Incidence(
         tuple(causes),
         times.astype(np.int64),
         at_risk.astype(np.int64),
         share,
-        _standard_error(share, left, ended, deaths.astype(np.float64), at_risk.astype(np.float64)),
+        _standard_error(share, left, ends, deaths, at_risk),
         len(life_ms),
         int(np.count_nonzero(cause == OPEN)),
     )
@@ -144,7 +147,8 @@ def _standard_error(
     square = share**2 * np.cumsum(hazard) - 2.0 * share * np.cumsum(share * hazard, axis=1)
     square += np.cumsum(share**2 * hazard, axis=1)
     both = share * np.cumsum(cross, axis=1) - np.cumsum(share * cross, axis=1)
-    return np.sqrt(np.maximum(square + np.cumsum(own, axis=1) - 2.0 * both, 0.0))
+    variance: FloatArray = np.maximum(square + np.cumsum(own, axis=1) - 2.0 * both, 0.0)
+    return np.sqrt(variance)
 
 
 def resampled_shares(
@@ -199,6 +203,11 @@ def resampled_shares(
     return out
 
 
-def exit_code(reason: str, causes: Mapping[str, int], other: int) -> int:
-    """Code of an exit reason; one without a name of its own counts with the rest."""
-    return causes.get(reason, other)
+def code_of(exit_reason: str) -> int:
+    """Code of an exit reason among ``CAUSES``, from 1; one without a name of its own is ``other``.
+
+    Parameters
+    ----------
+    exit_reason : as a close records it
+    """
+    return CAUSES.index(exit_reason if exit_reason in CAUSES else "other") + 1

@@ -20,6 +20,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 DAY_MS = 86_400_000
+LEAST_WEIGHT = 1e-6
 ENOUGH_OF_EACH = 5
 """Wins and losses a market situation needs before W and L are its own (STATISTICS 1.2)."""
 
@@ -299,6 +300,43 @@ def magnitude(net_r: FloatArray, kappa: float) -> FloatArray:
         raise ValueError("the exponent of the size is not negative")
     # 0 ** 0 is 1, which is what "all alike" means.
     return np.power(np.abs(net_r), kappa)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """What a record counts for: uniqueness x age x size, each of which can be left out; mean 1."""
+
+    uniqueness: bool = True
+    half_life_days: float = 90.0
+    size_exponent: float = 0.0
+
+    def weights(self, entry_ms: IntArray, exit_ms: IntArray, net_r: FloatArray) -> FloatArray:
+        """Weights of a set of records.
+
+        Parameters
+        ----------
+        entry_ms, exit_ms : ndarray of int, shape (n,), epoch ms
+        net_r : ndarray of shape (n,), in R
+
+        Returns
+        -------
+        ndarray of shape (n,), > 0, mean 1 up to the least weight
+
+        Source: STATISTICS 5.
+        """
+        if len(entry_ms) == 0:
+            return np.zeros(0)
+        found = np.ones(len(entry_ms))
+        if self.uniqueness:
+            found *= uniqueness(entry_ms, exit_ms)
+        if self.half_life_days > 0.0:
+            # Against the newest: what is divided by the mean does not depend on the moment it is counted from.
+            found *= time_decay(entry_ms, now_ms=int(entry_ms.max()), half_life_days=self.half_life_days)
+        if self.size_exponent > 0.0:
+            found *= magnitude(net_r, self.size_exponent)
+        mean = float(np.mean(found))
+        # A weight of 0 is no weight: a record that counts for nothing is still a record.
+        return np.maximum(found / mean, LEAST_WEIGHT) if mean > 0.0 else np.ones(len(found))
 
 
 def effective_size(weight: FloatArray) -> float:

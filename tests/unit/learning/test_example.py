@@ -149,16 +149,20 @@ def test_a_missing_field_is_named(body: Callable[..., dict[str, Any]]) -> None:
         examples([row])
 
 
-def test_only_decisive_rows_become_examples(body: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize("outcome", ["no_fill", "no_data"])
+def test_what_was_never_in_the_market_becomes_no_example(body: Callable[..., dict[str, Any]], outcome: str) -> None:
     with pytest.raises(Invalid, match="outcome"):
-        Example.from_closed(body(outcome="timeout"))
+        Example.from_closed(body(outcome=outcome))
+    assert examples([body(outcome=outcome)], timeouts=True) == []
 
 
 def test_the_hash_knows_every_field_and_no_order() -> None:
     given = examples(closed_rows(6))
     first = data_hash(given)
     assert data_hash(reversed(given)) == first
-    one, others = given[0], given[1:]
+    # A loss: what timed out has not won, and each change is made alone.
+    place = next(number for number, example in enumerate(given) if not example.won)
+    one, others = given[place], given[:place] + given[place + 1 :]
     changes: dict[str, Any] = {
         "id": "other",
         "strategy": "other",
@@ -178,6 +182,9 @@ def test_the_hash_knows_every_field_and_no_order() -> None:
         "score_source": "ensemble",
         "win_probability": 0.5,
         "ambiguous": True,
+        "timed_out": True,
+        "target_r": 2.0,
+        "seen_weight": 1.5,
     }
     assert set(changes) == set(Example.__dataclass_fields__)
     hashes = {data_hash([replace(one, **{name: value}), *others]) for name, value in changes.items()}
