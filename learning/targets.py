@@ -71,11 +71,12 @@ def targets(
     share = np.clip(label, 0.0, 1.0)
     share = np.where(share <= NEARLY, 0.0, np.where(share >= 1.0 - NEARLY, 1.0, share))
     as_win, as_loss = share > 0.0, share < 1.0
-    return Targets(
-        np.concatenate((places[as_win], places[as_loss])),
-        np.concatenate((np.ones(int(as_win.sum()), dtype=np.bool_), np.zeros(int(as_loss.sum()), dtype=np.bool_))),
-        np.concatenate(((share * weight)[as_win], ((1.0 - share) * weight)[as_loss])),
-    )
+    place = np.concatenate((places[as_win], places[as_loss]))
+    told = np.arange(len(place)) < int(as_win.sum())
+    counted = np.concatenate(((share * weight)[as_win], ((1.0 - share) * weight)[as_loss]))
+    # In the order of the records: heads draw by position, and without shares they must draw what they always did.
+    order = np.argsort(place, kind="stable")
+    return Targets(place[order], told[order], counted[order])
 
 
 def centred(probability: FloatArray, mean: float) -> FloatArray:

@@ -193,7 +193,9 @@ def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
     from learning.rolling import rolling  # noqa: PLC0415
 
     rows, laid = wiring.store.trades(strategy)
-    read = {row["id"]: row for row in map(json.loads, rows)}
+    # A timeout that a later report made a win or a loss is one; as they were recorded they are not told here.
+    late = [row for row in wiring.store.timeouts(strategy) if json.loads(row)["id"] in laid]
+    read = {row["id"]: row for row in map(json.loads, (*rows, *late))}
     corrected = {name: json.loads(text) if text else None for name, text in laid.items()}
     gone = {name for name, row in corrected.items() if row is None}
     found = find_patterns(

@@ -117,7 +117,7 @@ def drawn(market: Market, n: int, rng: np.random.Generator) -> Drawn:
         done = going[over]
         cause[done], life[done] = np.where(at[done] >= HIGH, 1, 2), step
         going = going[~over]
-    return Drawn(score, STEP_R * at, cause, life * (DEADLINE_MS // STEPS))
+    return Drawn(score, np.asarray(STEP_R * at, dtype=np.float64), cause, life * (DEADLINE_MS // STEPS))
 
 
 GAINING, LOSING = Market(0.06), Market(-0.06)
