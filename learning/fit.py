@@ -450,9 +450,7 @@ def _calibrated(
     if int(answered.sum()) < settings.calibrate_from:
         return raw, None
     lives = rows.lives
-    cross = cross_calibrated(
-        raw, won, split, fit, min_class=settings.min_class, lives=lives, decisive=rows.decisive
-    )
+    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class, lives=lives, decisive=rows.decisive)
     # A calibrator whose effect cannot be measured on rows it has not seen is not served.
     return (
         (raw, None) if cross is None else (cross, fit(raw[answered], won[answered], lives.at(np.flatnonzero(answered))))

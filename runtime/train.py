@@ -267,6 +267,8 @@ def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
         "source": source,
         "n": candidate.n,
         "wins": candidate.wins,
+        "timeouts": candidate.timeouts,
+        "n_eff": candidate.n_eff,
         "data": candidate.data_hash,
         "schema": candidate.schema.hash,
         "first_ms": candidate.first_ms,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_timeouts_come_with_their_marks_and_the_specified_learner_sees_none(live
     late = [one for one in honest.outcomes("scalp") if one.timed_out]
     # A close at 100.6 or 99.4 with a stop a point away.
     assert {round(one.net_r, 9) for one in late} == {0.6, -0.6}
-    assert {one.features["impulse_ratio"] > 0.5 for one in late if one.net_r > 0.0} == {True}
+    assert {float(str(one.features["impulse_ratio"])) > 0.5 for one in late if one.net_r > 0.0} == {True}
     cut = lived.store.now_ms() - horizon_ms(HONEST)
     assert max(one.entry_ms for one in honest.outcomes("scalp")) <= cut
     assert max(one.entry_ms for one in plain.examples("scalp")) > cut
@@ -161,8 +162,9 @@ def test_two_lists_count_from_where_both_reach_back(monkeypatch: pytest.MonkeyPa
 def test_settings_of_labels_are_held_to_their_range() -> None:
     for name in ("window_days", "half_life_days", "size_exponent"):
         for value in (-1.0, float("nan"), 1e9):
+            changes: dict[str, Any] = {name: value}
             with pytest.raises(Invalid, match=name):
-                replace(Labelling(), **{name: value})
+                Labelling(**changes)
     taking = replace(PROFILE, labelling=Labelling(learn_from_timeouts=True))
     refusing = replace(HONEST, labelling=Labelling(learn_from_timeouts=False))
     assert [one.takes_timeouts for one in (PROFILE, HONEST, taking, refusing)] == [False, True, True, False]
