@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lab.figures import VERDICT_COST_BPS
-from lab.statistics import Estimate, Interval, estimate_mean, percentile_interval
+from lab.statistics import Estimate, Interval, estimate_mean, percentile_interval, wilson_interval
 from lab.trade import DAY_MS, BoolArray, FloatArray, IntArray, TradeTable
 from learning.incidence import CAUSES, OPEN, Incidence, code_of, incidence, resampled_shares
 from learning.labels import Bounds, ambiguity_bounds, effective_size, uniqueness
@@ -127,6 +127,6 @@ def _share(curve: Incidence, cause: str, draws: FloatArray, horizon_ms: int, n_d
     value, (low, high) = curve.at(cause, horizon_ms), curve.interval(cause, horizon_ms)
     day = percentile_interval(draws, n_days)
     if not day.known and n_days >= 2:
-        # Never seen, or nothing else: resamples have no spread, so the days stand for independent positions.
-        day = Interval(low, high)
+        # Never seen, or nothing else: resamples have no spread, so one position a day stands in, as for win rates.
+        day = wilson_interval(n_days if value > 0.5 else 0, n_days)
     return Estimate(value, day, Interval(low, high), curve.n, n_days)
