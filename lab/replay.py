@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from decision.answer import Answer
 from decision.decide import Action
 from lab.attempts import History
+from lab.endings import OpenPosition
 from lab.trade import Trade
 from lab.verified import VectorCheck, Verified
 from market.candles import Candles
@@ -77,6 +78,7 @@ class Replayed:
     answers: int
     rejected: Mapping[str, int]
     still_open: int
+    waiting: tuple[OpenPosition, ...]
     skipped: int
     candle_counts: Mapping[str, int]
     decisions_hash: str
@@ -240,12 +242,23 @@ class Replay:
             answers=self._answers,
             rejected=dict(self._rejected),
             still_open=open_now,
+            waiting=self._waiting(),
             skipped=self._skipped,
             candle_counts=self.store.candle_counts(),
             decisions_hash=self._hash.hexdigest(),
             trained=tuple(self._trained),
             breakers=Counter(" ".join(line.split(" ")[1:3]) for line in turns),
             vectors=self._vectors.verified,
+        )
+
+    def _waiting(self) -> tuple[OpenPosition, ...]:
+        """Positions in the market when the candles ended; one that enters with the next candle is not."""
+        now_ms = self.store.now_ms()
+        found = self.store.open_positions(self.profile.name)
+        return tuple(
+            OpenPosition(one.entry_ms, now_ms - one.entry_ms, one.kind is Kind.EXECUTED)
+            for one in found
+            if now_ms > one.entry_ms
         )
 
     def _symbols(self) -> Sequence[str]:

@@ -538,6 +538,24 @@ def patterns(strategy: str, namespace: str | None, as_json: bool) -> None:
 @click.argument("strategy")
 @namespace_option
 @json_option
+def outcomes(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """How positions end: target, stop, deadline, those still open counted as such; timeouts at their marks."""
+    from scripts import learning
+    from scripts import outcomes as told
+
+    wiring = _wiring(namespace)
+    wiring.settings.profile(strategy)
+    found = told.outcomes(wiring, strategy)
+    if as_json:
+        learning.echo(found)
+    else:
+        told.print_outcomes(found, learning.console())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
 def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
     """Show the learned thresholds, what they were learned from, and the clamp in effect."""
     from scripts import learning

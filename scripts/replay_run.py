@@ -131,7 +131,7 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
         )
         replayed, learning = scene.learn(options.seed) if options.learn else (scene.play(), None)
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
-    summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
+    summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning, waiting=replayed.waiting)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
     return ReplayOutcome(replayed, summary, summary.digest(), page)
 

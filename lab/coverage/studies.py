@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lab.coverage import calibration, leaks, simulator
+from lab.coverage import calibration, labels, leaks, simulator
 from lab.coverage.check import Study
 from signals.errors import Permanent
 
@@ -20,6 +20,7 @@ class Subject(NamedTuple):
 
 SUBJECTS: tuple[Subject, ...] = (
     Subject(1, "leak firewall", leaks.study),
+    Subject(3, "honest labels", labels.study),
     Subject(4, "paired simulator", simulator.study),
     Subject(7, "calibration by evidence", calibration.study),
 )
