@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from decision.answer import Answer
 from decision.decide import Action
 from lab.attempts import History
+from lab.endings import OpenPosition
 from lab.trade import Trade
+from lab.verified import VectorCheck, Verified
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
 from persistence.store import ClockKind
@@ -21,6 +24,7 @@ from runtime.judge import Judge
 from runtime.report import Reports
 from runtime.shelf import Shelf
 from runtime.trained import Trained
+from scorer.schema import SCHEMAS
 from signals.breaker import DEFAULT_THRESHOLDS, NO_BREAKERS, Thresholds
 from signals.bucket import Bucket
 from signals.candle import Candle
@@ -67,12 +71,14 @@ class Replayed:
     """Everything a replay found. ``decisions_hash`` covers every answer in order.
 
     ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred; ``paths`` are the recorded ones.
+    ``vectors`` compares what every decision saw with what its record rebuilds to.
     """
 
     trades: tuple[Trade, ...]
     answers: int
     rejected: Mapping[str, int]
     still_open: int
+    waiting: tuple[OpenPosition, ...]
     skipped: int
     candle_counts: Mapping[str, int]
     decisions_hash: str
@@ -80,6 +86,8 @@ class Replayed:
     history: History = field(default_factory=History)
     breakers: Mapping[str, int] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    vectors: Verified = field(default_factory=Verified)
+    vectors_from_candles: Verified = field(default_factory=Verified)
 
 
 class Replay:
@@ -129,6 +137,7 @@ class Replay:
         self._follower = Follower(self.store, profiles, window=0, volatility_timeframes=volatility_timeframes)
         self._reports = Reports(self.store)
         self._hash = hashlib.sha256()
+        self._vectors = VectorCheck(SCHEMAS[profile.features])
         self._trades: list[Trade] = []
         self._rejected: Counter[str] = Counter()
         self._answers = self._skipped = 0
@@ -187,6 +196,9 @@ class Replay:
         answer = self._judge.judge(payload_of(signal))
         self._answers += 1
         self._hash.update(canonical_json(_decision_line(answer)).encode())
+        body = self.body(signal.id)
+        if body is not None:
+            self._vectors.decision(body)
         refused = answer.action is Action.REJECTED
         if refused or answer.position_id != signal.id:
             # Another signal's answer for the same bar opens nothing either.
@@ -195,6 +207,14 @@ class Replay:
         elif answer.executes:
             self.store.claim(signal.id, ENGINE, now_ms=self.store.now_ms())
         self._on_answer(signal, answer)
+
+    def body(self, signal_id: str) -> dict[str, Any] | None:
+        """What was recorded of a decision with a score; none of a refusal, or of another signal's answer."""
+        decision = self.store.decision(signal_id)
+        if decision is None or decision.signal_id != signal_id:
+            return None
+        body: dict[str, Any] = json.loads(decision.body)
+        return body if "features" in body else None
 
     def _ended(self, ended: Ended) -> None:
         closed, stored = ended.closed, ended.position
@@ -226,12 +246,24 @@ class Replay:
             answers=self._answers,
             rejected=dict(self._rejected),
             still_open=open_now,
+            waiting=self._waiting(),
             skipped=self._skipped,
             candle_counts=self.store.candle_counts(),
             decisions_hash=self._hash.hexdigest(),
             trained=tuple(self._trained),
             breakers=Counter(" ".join(line.split(" ")[1:3]) for line in turns),
             paths=tuple(self.store.paths(self.profile.name)),
+            vectors=self._vectors.verified,
+        )
+
+    def _waiting(self) -> tuple[OpenPosition, ...]:
+        """Positions in the market when the candles ended; one that enters with the next candle is not."""
+        now_ms = self.store.now_ms()
+        found = self.store.open_positions(self.profile.name)
+        return tuple(
+            OpenPosition(one.entry_ms, now_ms - one.entry_ms, one.kind is Kind.EXECUTED)
+            for one in found
+            if now_ms > one.entry_ms
         )
 
     def _symbols(self) -> Sequence[str]:

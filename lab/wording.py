@@ -199,6 +199,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("refused", "Signals the gate held back; followed to their end as phantom positions, so their outcome is known."),
     ("decided", "Ended at take-profit or stop-loss. The headline counts these; timeouts are shown beside it."),
     ("win rate", "Decided trades that reached their target, as a share of all decided trades."),
+    (
+        "cumulative incidence",
+        "Share of positions that ended in one way by a time, the other ways taken as what they are: the shares add up.",
+    ),
+    ("n eff", "Equally weighted positions that these are worth when each is weighted by the time it had to itself."),
     ("break-even rate", "The win rate at which mean R is zero: L / (W + L), with the mean win W and the mean loss L."),
     ("break-even cost", "The round-trip cost in basis points at which mean R falls to zero. Negative: already below."),
     (

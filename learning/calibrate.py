@@ -184,6 +184,7 @@ def cross_calibrated(
     *,
     min_class: int,
     lives: Lives | None = None,
+    decisive: BoolArray | None = None,
 ) -> FloatArray | None:
     """Calibrate each block by a calibrator fitted on the other blocks' rows, purged as the heads were.
 
@@ -195,6 +196,7 @@ def cross_calibrated(
     fit : how a calibrator is made from out-of-fold rows
     min_class : fewest wins, and fewest losses, each calibrator needs
     lives : of the rows' labels, for a fit that splits its rows once more
+    decisive : ndarray of bool, shape (n,), which rows a calibrator may learn from; all, by default
 
     Returns
     -------
@@ -204,8 +206,9 @@ def cross_calibrated(
     """
     out = np.full(len(raw), np.nan)
     answered = np.isfinite(raw)
+    taught = answered if decisive is None else answered & decisive
     for fold in split:
-        test, train = fold.test[answered[fold.test]], fold.train[answered[fold.train]]
+        test, train = fold.test[answered[fold.test]], fold.train[taught[fold.train]]
         if len(test) == 0:
             continue
         wins = int(won[train].sum())

@@ -15,13 +15,16 @@ from threadpoolctl import threadpool_limits
 
 from learning.calibrate import Choice, Lives, choose, cross_calibrated, fit_for
 from learning.example import Example, data_hash
+from learning.firewall import Leaked, guard, refuse, unknown_columns
 from learning.importance import feature_importance
+from learning.labels import Weighting, effective_size
 from learning.members import HeadSettings, Members, assert_agreement, compiled, fit_members, seed_for
 from learning.metrics import Metrics, measure
 from learning.promote import Decline, Declined, PromotionRule, promote
 from learning.reliability import Reliability, reliability
 from learning.retrieval import NEIGHBOURS, NeighbourSearch, Past, RetrievalFigures, dummies_of, evaluate
 from learning.split import Fold, Walk, folds
+from learning.targets import Targets, centred, targets
 from learning.venn_abers import fit_venn_abers
 from scorer.bundle import SCORE_DIGITS, BundleParts, Golden, SchemaName, Source
 from scorer.calibration import Calibrator, VennAbers
@@ -40,10 +43,12 @@ GOLDEN_ROWS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
-    """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds.
+    """How a fit is done. Counts in decisive outcomes or rows; ``embargo_ms`` in milliseconds,
+    none for the longest label or 1 % of the span.
 
     ``calibration`` picks the method in force; the other is measured beside it. ``max_rows`` keeps the newest only.
-    ``neighbours`` is how many past signals each one is compared with; 0 keeps none.
+    ``neighbours`` is how many past signals each one is compared with; 0 keeps none. ``labels`` says what the heads are
+    told of each record, ``weighting`` what it counts for besides its kind (none: nothing else).
     """
 
     heads: HeadSettings = field(default_factory=HeadSettings)
@@ -51,10 +56,12 @@ class FitSettings:
     calibrate_from: int = 50
     min_class: int = 5
     n_blocks: int = 5
-    embargo_ms: int = 0
+    embargo_ms: int | None = None
     calibration: Method = Method.SPEC
     max_rows: int | None = None
     neighbours: int = NEIGHBOURS
+    labels: Method = Method.SPEC
+    weighting: Weighting | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +69,8 @@ class PastRecord:
     """One past outcome with the score the candidate gives it out of fold: what thresholds are learned from.
 
     ``raw_probability`` is the mean of the heads, ``score`` in [0, 100] what would have been compared;
-    ``heuristic_score``, ``recorded_score`` and ``recorded_source`` are those of the decision then. Nothing here is
-    weighted.
+    ``heuristic_score``, ``recorded_score`` and ``recorded_source`` are those of the decision then. ``weight`` is what
+    it counts for where records are weighted: its time and its uniqueness, never its kind.
     """
 
     id: str
@@ -78,6 +85,8 @@ class PastRecord:
     recorded_source: str | None
     won: bool
     net_r: float
+    decisive: bool = True
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,6 +121,8 @@ class Candidate:
     settings: FitSettings
     network_converged: bool | None
     versions: Mapping[str, str]
+    timeouts: int = 0
+    n_eff: float = 0.0
     neighbours: Pool | None = None
     neighbours_metrics: RetrievalFigures | None = None
     reliability: Reliability | None = None
@@ -132,6 +143,8 @@ class Candidate:
             ensemble=[past.score for past in self.records],
             won=[past.won for past in self.records],
             net_r=[past.net_r for past in self.records],
+            decisive=[past.decisive for past in self.records],
+            weight=[past.weight for past in self.records],
             bucket=[past.bucket for past in self.records],
             entry_ms=[past.entry_ms for past in self.records],
             exit_ms=[past.exit_ms for past in self.records],
@@ -162,6 +175,8 @@ class Candidate:
             metrics={
                 "n": self.n,
                 "wins": self.wins,
+                "timeouts": self.timeouts,
+                "n_eff": self.n_eff,
                 "served": self.metrics.record,
                 "raw": self.raw_metrics.record,
                 "other_method": None if self.other_metrics is None else self.other_metrics.record,
@@ -186,7 +201,26 @@ class _Rows:
     examples: tuple[Example, ...]
     vectors: tuple[Vector, ...]
     won: BoolArray
+    decisive: BoolArray
+    net_r: FloatArray
     weight: FloatArray
+    record_weight: FloatArray
+
+    def taught(self, train: npt.NDArray[np.int64], method: Method) -> Targets:
+        """What heads trained on some of the rows are told; places count within ``train``."""
+        return targets(
+            self.won[train],
+            self.decisive[train],
+            self.net_r[train],
+            [self.examples[place].bucket for place in train.tolist()],
+            self.weight[train],
+            method=method,
+        )
+
+    def few(self, train: npt.NDArray[np.int64], min_class: int) -> bool:
+        """Whether some of the rows hold too few wins or losses; a timeout is neither."""
+        wins = int(self.won[train].sum())
+        return min(wins, int(self.decisive[train].sum()) - wins) < min_class
 
     @property
     def lives(self) -> Lives:
@@ -232,7 +266,8 @@ def fit_candidate(
 
     Parameters
     ----------
-    examples : decisive outcomes of one strategy; features in each feature's own unit, results in R
+    examples : outcomes of one strategy, timeouts at their marks among them where heads learn of these; features in each
+        feature's own unit, results in R
     schema : what the model reads
     seed : int
     settings : FitSettings, those of SPEC 6 by default
@@ -252,9 +287,13 @@ def fit_candidate(
     rows = _usable(examples, schema, settings)
     if isinstance(rows, Declined):
         return rows
-    # Sums in another order, by another number of threads, end in other last digits and so in another bundle.
-    with threadpool_limits(limits=1):
-        return _fit(rows, schema, seed, settings, rule)
+    try:
+        guard(rows.examples, rows.vectors, schema)
+        # Sums in another order, by another number of threads, end in other last digits and so in another bundle.
+        with threadpool_limits(limits=1):
+            return _fit(rows, schema, seed, settings, rule)
+    except Leaked as leaked:
+        return leaked.declined
 
 
 def _usable(examples: Sequence[Example], schema: Schema, settings: FitSettings) -> _Rows | Declined:
@@ -262,32 +301,45 @@ def _usable(examples: Sequence[Example], schema: Schema, settings: FitSettings) 
     strategies = {example.strategy for example in ordered}
     if len(strategies) > 1:
         return Declined(Decline.SCHEMA, f"examples of {len(strategies)} strategies: {', '.join(sorted(strategies))}")
-    few = _too_few([example.won for example in ordered], settings)
+    few = _too_few(ordered, settings)
     if few is not None:
         return few
     read = [(example, schema.vector(example.features)) for example in ordered]
     # A row on which the model would not be asked teaches nothing about those on which it is.
     kept = [(example, vector) for example, vector in read if len(vector.missing) <= schema.allowed_missing]
-    if _too_few([example.won for example, _ in kept], settings) is not None:
+    if _too_few([example for example, _ in kept], settings) is not None:
         often = _often_missing([vector for _, vector in read])
         detail = f"{len(kept)} of {len(read)} records carry enough of schema {schema.name!r}; missing most: {often}"
         return Declined(Decline.SCHEMA, detail)
     if settings.max_rows is not None:
         kept = kept[-settings.max_rows :]
-        few = _too_few([example.won for example, _ in kept], settings)
+        few = _too_few([example for example, _ in kept], settings)
         if few is not None:
             return few
+    return _rows([example for example, _ in kept], tuple(vector for _, vector in kept), settings)
+
+
+def _rows(examples: Sequence[Example], vectors: tuple[Vector, ...], settings: FitSettings) -> _Rows:
+    net_r = np.array([example.net_r for example in examples], dtype=np.float64)
+    counted = np.array([example.seen_weight for example in examples], dtype=np.float64)
+    if settings.weighting is not None:
+        entry_ms = np.array([example.entry_ms for example in examples], dtype=np.int64)
+        exit_ms = np.array([example.exit_ms for example in examples], dtype=np.int64)
+        counted *= settings.weighting.weights(entry_ms, exit_ms, net_r)
     return _Rows(
-        tuple(example for example, _ in kept),
-        tuple(vector for _, vector in kept),
-        np.array([example.won for example, _ in kept], dtype=np.bool_),
-        np.array([example.weight for example, _ in kept], dtype=np.float64),
+        examples=tuple(examples),
+        vectors=vectors,
+        won=np.array([example.won for example in examples], dtype=np.bool_),
+        decisive=np.array([example.decisive for example in examples], dtype=np.bool_),
+        net_r=net_r,
+        weight=counted * np.array([example.weight for example in examples], dtype=np.float64),
+        record_weight=counted,
     )
 
 
-def _too_few(won: Sequence[bool], settings: FitSettings) -> Declined | None:
-    wins = sum(won)
-    losses = len(won) - wins
+def _too_few(examples: Sequence[Example], settings: FitSettings) -> Declined | None:
+    wins = sum(example.won for example in examples)
+    losses = sum(example.decisive for example in examples) - wins
     if min(wins, losses) == 0:
         return Declined(Decline.SINGLE_CLASS, f"{wins} wins and {losses} losses: nothing to tell apart")
     if min(wins, losses) < settings.min_class:
@@ -306,11 +358,12 @@ def _often_missing(vectors: Sequence[Vector]) -> str:
 def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: PromotionRule) -> Candidate | Declined:
     blocked = rows.folds(settings, Walk.BLOCKED)
     raw, importance = _out_of_fold(rows, schema, blocked, seed, settings)
-    answered = np.isfinite(raw)
+    # Timeouts get an answer as well, but who was right is known of decisive outcomes only.
+    answered = np.isfinite(raw) & rows.decisive
     if not answered.any():
         return Declined(Decline.UNMEASURED, "no fold keeps enough of each class once overlapping labels are removed")
     served, calibrator = _calibrated(raw, rows, blocked, settings, settings.calibration)
-    metrics, raw_metrics = measure(served[answered], rows.won[answered]), measure(raw[answered], rows.won[answered])
+    metrics, raw_metrics = measure(served[answered], rows.won[answered]), _judged(raw, rows, settings)
     # The heads are judged before calibration. At 100 records a cross-fitted isotonic map costs more log-loss than an
     # AUC of 0.7 earns: judged after it, nearly every model with an edge was declined (measured in simulation).
     declined = rule(raw_metrics)
@@ -338,7 +391,7 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
         walk_forward=_walk_forward(rows, schema, seed, settings, blocked, raw),
         importance=final.importance,
         data_hash=data_hash(rows.examples),
-        n=len(rows.won),
+        n=int(rows.decisive.sum()),
         wins=int(rows.won.sum()),
         first_ms=min(example.entry_ms for example in rows.examples),
         last_ms=last.exit_ms,
@@ -346,6 +399,8 @@ def _fit(rows: _Rows, schema: Schema, seed: int, settings: FitSettings, rule: Pr
         settings=settings,
         network_converged=final.members.network_converged,
         versions=_versions(),
+        timeouts=int((~rows.decisive).sum()),
+        n_eff=effective_size(rows.weight),
         neighbours=pool,
         neighbours_metrics=neighbours_metrics,
         reliability=reliability(served[answered], rows.won[answered]),
@@ -359,14 +414,16 @@ def _trained(rows: _Rows, schema: Schema, train: npt.NDArray[np.int64], seed: in
     # Medians and levels belong to the training rows as well: learned on all, they would carry the test block in.
     vectors = [rows.vectors[place] for place in train.tolist()]
     encoding = Encoding.fit(schema, vectors)
+    refuse(unknown_columns(encoding.sources, schema))
     matrix = encoding.matrix(vectors)
+    told = rows.taught(train, settings.labels)
     members = fit_members(
-        matrix,
-        rows.won[train],
-        rows.weight[train],
+        matrix[told.place],
+        told.won,
+        told.weight,
         settings=settings.heads,
         # By the size of the whole, so that fold heads have the members of the final model.
-        with_network=len(rows.won) >= settings.network_from,
+        with_network=int(rows.decisive.sum()) >= settings.network_from,
         seed=seed,
     )
     return _Fitted(encoding, members, matrix)
@@ -382,8 +439,7 @@ def _out_of_fold(
     out = np.full(len(rows.won), np.nan)
     told: list[dict[str, float]] = []
     for fold in split:
-        wins = int(rows.won[fold.train].sum())
-        if min(wins, len(fold.train) - wins) < settings.min_class:
+        if rows.few(fold.train, settings.min_class):
             continue
         head = _trained(rows, schema, fold.train, seed_for(seed, "block", fold.block), settings)
         test = head.encoding.matrix([rows.vectors[place] for place in fold.test.tolist()])
@@ -396,16 +452,27 @@ def _calibrated(
     raw: FloatArray, rows: _Rows, split: Sequence[Fold], settings: FitSettings, method: Method
 ) -> tuple[FloatArray, Calibrator | None]:
     won = rows.won
-    answered = np.isfinite(raw)
+    answered = np.isfinite(raw) & rows.decisive
     fit = fit_for(method)
     if int(answered.sum()) < settings.calibrate_from:
         return raw, None
     lives = rows.lives
-    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class, lives=lives)
+    cross = cross_calibrated(raw, won, split, fit, min_class=settings.min_class, lives=lives, decisive=rows.decisive)
     # A calibrator whose effect cannot be measured on rows it has not seen is not served.
     return (
         (raw, None) if cross is None else (cross, fit(raw[answered], won[answered], lives.at(np.flatnonzero(answered))))
     )
+
+
+def _judged(raw: FloatArray, rows: _Rows, settings: FitSettings) -> Metrics:
+    """The heads before calibration, on decisive outcomes."""
+    answered = np.isfinite(raw) & rows.decisive
+    said, won = raw[answered], rows.won[answered]
+    # Heads that were told of more than wins and losses speak of another base rate. What they are judged by is how
+    # they tell decisive outcomes apart, so their log-odds are moved onto that of these first, all by the same step.
+    if settings.labels is Method.EVIDENCE or not rows.decisive.all():
+        said = centred(said, float(np.mean(won)))
+    return measure(said, won)
 
 
 def _walk_forward(
@@ -419,8 +486,7 @@ def _walk_forward(
     for fold, twin in zip(split, same, strict=True):
         if twin:
             raw[fold.test] = known[fold.test]
-    answered = np.isfinite(raw)
-    return measure(raw[answered], rows.won[answered]) if answered.any() else None
+    return _judged(raw, rows, settings) if (np.isfinite(raw) & rows.decisive).any() else None
 
 
 def _neighbours(
@@ -432,7 +498,7 @@ def _neighbours(
     examples = rows.examples
     past = Past(
         matrix=final.matrix,
-        ending=endings([one.won for one in examples], [True] * len(examples)),
+        ending=endings([one.won for one in examples], [one.decisive for one in examples]),
         net_r=np.array([one.net_r for one in examples], dtype=np.float64),
         entry_ms=np.array([one.entry_ms for one in examples], dtype=np.int64),
         exit_ms=np.array([one.exit_ms for one in examples], dtype=np.int64),
@@ -469,6 +535,8 @@ def _records(rows: _Rows, split: Sequence[Fold], raw: FloatArray, served: FloatA
             recorded_source=example.score_source,
             won=example.won,
             net_r=example.net_r,
+            decisive=example.decisive,
+            weight=float(rows.record_weight[place]),
         )
         for fold in split
         for place in fold.test.tolist()

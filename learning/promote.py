@@ -24,6 +24,9 @@ class Decline(StrEnum):
     AUC = "LEARN_AUC"
     CONSTANT = "LEARN_CONSTANT"
     RULES_ONLY = "LEARN_RULES_ONLY"
+    LEAK = "LEARN_LEAK"
+    LEAK_SUSPECT = "LEAK_SUSPECT"
+    REBUILT = "LEARN_REBUILT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decision.decide import Action
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.memory_breaker_store import MemoryBreakers
-from persistence.records import decision_from, forgotten, listed, position_from, training_from
+from persistence.records import decision_from, forgotten, listed, opened_in_order, position_from, training_from
 from persistence.state import MINUTE_MS, State
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -360,7 +360,14 @@ class MemoryStore(MemoryBreakers):
         return CommitStatus.DONE
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         self.clock_kind()
         known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
@@ -378,6 +385,7 @@ class MemoryStore(MemoryBreakers):
             "strategy": position.strategy,
             "report": report_id,
             "learned": str(int(learned)),
+            "timed_out": str(int(timed_out)),
         }
         self._commit("corrected", f"corrected:{position.signal_id}:{report_id}", now_ms, fields, result)
         return CommitStatus.DONE
@@ -526,6 +534,9 @@ class MemoryStore(MemoryBreakers):
         rows = self.state.lists.get(self.keys.trades(strategy), [])
         return rows, self.state.hashes.get(self.keys.corrections(strategy), {})
 
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        return self.state.lists.get(self.keys.timeouts(strategy), [])
+
     # --- control
 
     def _control_fact(self, mode: Mode, generation: int, actor: str, reason: str, now_ms: int) -> None:
@@ -569,6 +580,10 @@ class MemoryStore(MemoryBreakers):
 
     def _members(self, members: Sequence[str]) -> list[StoredPosition]:
         return [position_from(self.state.hashes[self.keys.by_member(member)]) for member in members]
+
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        members = [member for prefix in STATE_PREFIXES for member in self.state.zsets.get(self.keys.open(prefix), {})]
+        return opened_in_order(self._members(members), strategy)
 
     def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
         running = self.state.zsets.get(self.keys.follow(symbol), {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from decision.decide import Action
 from persistence.store import Decision, StoredPosition, Training
@@ -49,6 +49,14 @@ def forgotten(signal_id: str) -> Decision:
 def listed(names: str, name: str) -> bool:
     """Whether a list of names that each end in a comma holds a name."""
     return f",{name}," in f",{names}"
+
+
+def opened_in_order(positions: Iterable[StoredPosition], strategy: str) -> list[StoredPosition]:
+    """Those of a strategy that are open, by the sequence number of their opening."""
+    return sorted(
+        (position for position in positions if position.open and position.strategy == strategy),
+        key=lambda position: position.seq,
+    )
 
 
 def position_from(entry: Mapping[str, str]) -> StoredPosition:

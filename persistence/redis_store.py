@@ -13,7 +13,7 @@ from persistence.connection import as_failure, text
 from persistence.durability import is_on_disk
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.preflight import check_server
-from persistence.records import decision_from, forgotten, position_from, training_from
+from persistence.records import decision_from, forgotten, opened_in_order, position_from, training_from
 from persistence.redis_breaker_store import RedisBreakers
 from persistence.scripts import Scripts
 from persistence.store import (
@@ -267,6 +267,7 @@ class RedisStore(RedisBreakers):
             "completed": self.keys.completed_trades(command.strategy),
             "outcomes": self.keys.outcomes(command.strategy),
             "trades": self.keys.trades(command.strategy),
+            "timeouts": self.keys.timeouts(command.strategy),
             "win_rate": self.keys.win_rate(command.strategy),
             "training": self.keys.training(command.strategy),
             "metrics": self.keys.metrics(command.strategy),
@@ -313,7 +314,14 @@ class RedisStore(RedisBreakers):
         return CommitStatus(text(self._run("fill", keys, args)))
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         keys = {
             "pos": self.keys.position(position.prefix, position.signal_id),
@@ -323,6 +331,7 @@ class RedisStore(RedisBreakers):
             "strategy": position.strategy,
             "report": report_id,
             "learned": int(learned),
+            "timed_out": int(timed_out),
             "result": result,
         }
         return CommitStatus(text(self._run("correct", keys, args)))
@@ -470,6 +479,10 @@ class RedisStore(RedisBreakers):
         rows = self._ask(lambda: self.client.lrange(self.keys.trades(strategy), 0, -1))
         return [text(row) for row in rows], self._hash(self.keys.corrections(strategy))
 
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        rows = self._ask(lambda: self.client.lrange(self.keys.timeouts(strategy), 0, -1))
+        return [text(row) for row in rows]
+
     # --- control
 
     def set_mode(self, mode: Mode, *, actor: str, reason: str, now_ms: int, expected: int | None = None) -> Control:
@@ -512,6 +525,13 @@ class RedisStore(RedisBreakers):
             pipe.hgetall(self.keys.by_member(member))
         # A position can be pruned between the two reads; it then has nothing left to follow.
         return [position_from(entry) for entry in map(_texts, self._ask(pipe.execute)) if entry]
+
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        pipe = self.client.pipeline(transaction=True)
+        for prefix in STATE_PREFIXES:
+            pipe.zrange(self.keys.open(prefix), 0, -1)
+        members = [member for found in self._ask(pipe.execute) for member in found]
+        return opened_in_order(self._members(members), strategy)
 
     def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
         key = self.keys.follow(symbol)

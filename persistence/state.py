@@ -308,14 +308,19 @@ class State:
                 _add(metrics, f"{group}|n", 1)
                 _add(metrics, f"{group}|wins", int(it["win"]))
                 _add(metrics, f"{group}|r_micro", int(it["r_micro"]))
+        elif it["outcome"] == "timeout":
+            timeouts = self.lists.setdefault(self.keys.timeouts(strategy), [])
+            timeouts.append(body)
+            del timeouts[:-TRADES_KEPT]
 
     def _corrected(self, fact: Fact) -> None:
         it = fact.fields
         position = self.hash(self.keys.by_member(self.keys.member(it["prefix"], it["sid"])))
         position["reports"] = position.get("reports", "") + it["report"] + ","
         position["correction"] = fact.body
-        # Also a correction to something the learner does not take: it unteaches the row.
-        self.hash(self.keys.corrections(it["strategy"]))[it["sid"]] = fact.body if it["learned"] == "1" else ""
+        # Also a correction to something no learner takes: it unteaches the row. Earlier facts say nothing of timeouts.
+        taken = "1" in (it["learned"], it.get("timed_out"))
+        self.hash(self.keys.corrections(it["strategy"]))[it["sid"]] = fact.body if taken else ""
 
     def _path(self, fact: Fact) -> None:
         it = fact.fields

@@ -390,6 +390,14 @@ class Store(BreakerStore, Protocol):
         """The learner's rows, oldest first, and the corrections laid over them; an empty one unteaches."""
         ...
 
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        """Positions of a strategy that have not closed, oldest first."""
+        ...
+
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        """Rows of positions that ended by their deadline, oldest first; the same corrections are laid over them."""
+        ...
+
     def decide(self, command: DecideCommand) -> DecideReply:
         """Commit an answer and, unless it is rejected, the position that follows from it."""
         ...
@@ -427,7 +435,14 @@ class Store(BreakerStore, Protocol):
         ...
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         """Record that a closed position ended otherwise; the label changes at the next fit, counters stay."""
         ...

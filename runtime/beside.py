@@ -42,7 +42,9 @@ def heads_of(store: Store, profile: Profile, *, seed: int) -> tuple[HeadSet | No
 
 
 def _rows(store: Store, profile: Profile) -> list[HeadRow]:
-    closed, laid = store.trades(profile.name)
+    # Timeouts too, under either method of labels: a head that never saw one would forecast a market without them.
+    decided, laid = store.trades(profile.name)
+    closed = [*decided, *store.timeouts(profile.name)]
     corrections = {name: json.loads(text) if text else None for name, text in laid.items()}
     known = head_rows(map(json.loads, closed), store.paths(profile.name), corrections)
     return known[-profile.max_training_rows :] if profile.max_training_rows else known

@@ -11,11 +11,9 @@ from runtime.clock import Stopwatch
 from runtime.shelf import Served, Shelved
 from scorer.blend import blend
 from scorer.bundle import NotAsked, Scored, Unscorable
-from scorer.encoding import model_features
 from scorer.heads import Told
 from scorer.neighbours import Neighbours
-from scorer.schema import SCHEMAS, Vector
-from signals.context import Context
+from scorer.schema import Vector
 from signals.profile import Profile
 from signals.signal import Signal
 
@@ -23,15 +21,12 @@ log = logging.getLogger(__name__)
 
 
 def by_model(
-    signal: Signal, profile: Profile, context: Context, served: Served, plain: Scoring, watch: Stopwatch
+    signal: Signal, vector: Vector, profile: Profile, served: Served, plain: Scoring, watch: Stopwatch
 ) -> tuple[Scoring, ThresholdTable | None]:
     """The score of the first sound bundle, and the table it is compared by; none when the heuristic stands in.
 
     A champion that did not answer leaves its fault in the scoring: what stands in for it may not execute.
     """
-    vector = SCHEMAS[profile.features].vector(
-        model_features(signal.features, bucket=str(context.bucket), symbol=signal.symbol)
-    )
     fault = served.fault
     for shelved in (served.champion, served.previous):
         if shelved is None:

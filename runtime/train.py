@@ -19,11 +19,14 @@ from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
 from qscore.table import ScoredRecord, ThresholdBook, ThresholdTable
 from qscore.threshold import TABLE_RECORDS
 from runtime.beside import heads_of
+from runtime.outcomes import covered_by_both, learned_from, weighting_of, weights_of
 from runtime.tables import book_for, heuristic_table, spelled
 from runtime.trained import Trained
 from scorer.bundle import address, pack, unpack
 from scorer.schema import SCHEMAS, Schema
 from signals.errors import Invalid, Transient
+from signals.labelling import Maturity
+from signals.method import Method
 from signals.parse import canonical_json, printable
 from signals.profile import Profile
 
@@ -102,10 +105,11 @@ class Trainer:
         base = Trained(strategy, number, count, profile.next_training_at(count))
         known: list[Example] = []
         try:
-            known = self.examples(strategy)
+            outcomes = self.outcomes(strategy)
+            known = [example for example in outcomes if example.decisive]
             # Before the attempt is settled or published: killed between the two, both are done again.
-            self._set_table(strategy, count, heuristic_table(map(_as_decided, known)))
-            found = self._fit(profile, known)
+            self._set_table(strategy, count, heuristic_table(_as_decided(outcomes, profile)))
+            found = self._fit(profile, outcomes)
         except Transient:
             raise
         except Exception as error:
@@ -119,7 +123,7 @@ class Trainer:
     def _owed_table(self, strategy: str, count: int) -> None:
         detail = ""
         try:
-            table = heuristic_table(map(_as_decided, self.examples(strategy)))
+            table = heuristic_table(_as_decided(self.outcomes(strategy), self.profiles[strategy]))
         except Transient:
             raise
         except Exception as error:
@@ -151,17 +155,42 @@ class Trainer:
             calibration=profile.method.calibration,
             max_rows=rows or None,
             neighbours=profile.neighbours,
+            labels=profile.method.labels,
+            weighting=weighting_of(profile),
         )
         fit = fit_candidate if self._shared_fit is None else self._shared_fit
         return fit(known, schema, seed=self._seed, settings=settings)
 
     def examples(self, strategy: str) -> list[Example]:
-        """Every outcome the learner takes, corrections laid over it."""
+        """Every win and loss so far, corrections laid over them; a timeout that was corrected to one is one."""
+        return [example for example in self._closed(strategy) if example.decisive]
+
+    def outcomes(self, strategy: str) -> list[Example]:
+        """What the profile's labels make of everything that closed: the right cohorts, timeouts at their marks."""
+        profile = self.profiles[strategy]
+        entries: list[int] = []
+        if profile.method.labels is Method.EVIDENCE and profile.labelling.maturity is Maturity.WEIGHTS:
+            entries = [position.entry_ms for position in self.store.open_positions(strategy)]
+        return learned_from(self._closed(strategy), profile, now_ms=self.store.now_ms(), open_entry_ms=entries)
+
+    def _closed(self, strategy: str) -> list[Example]:
+        profile = self.profiles[strategy]
         rows, laid = self.store.trades(strategy)
         corrections: dict[str, Mapping[str, Any] | None] = {
             name: json.loads(text) if text else None for name, text in laid.items()
         }
-        return examples((json.loads(row) for row in rows), corrections)
+        return covered_by_both(
+            *(
+                examples(
+                    (json.loads(row) for row in kept),
+                    corrections,
+                    drop_ambiguous=profile.labelling.drop_ambiguous,
+                    timeouts=profile.takes_timeouts,
+                    fill=profile.fill,
+                )
+                for kept in (rows, self.store.timeouts(strategy))
+            )
+        )
 
     def _settle(self, base: Trained, reason: str, detail: str, looked: Mapping[str, object]) -> Trained:
         shown = printable(detail, DETAIL_LENGTH)
@@ -204,17 +233,22 @@ class Trainer:
         return replace(base, address="" if fenced else name, fenced=fenced)
 
 
-def _as_decided(example: Example) -> ScoredRecord:
-    """An outcome with the heuristic's score as it was recorded with the decision."""
-    return ScoredRecord(
-        heuristic=example.heuristic_score,
-        ensemble=None,
-        won=example.won,
-        net_r=example.net_r,
-        bucket=example.bucket,
-        entry_ms=example.entry_ms,
-        exit_ms=example.exit_ms,
-    )
+def _as_decided(outcomes: Sequence[Example], profile: Profile) -> list[ScoredRecord]:
+    """Outcomes with the heuristic's score as it was recorded with the decision."""
+    return [
+        ScoredRecord(
+            heuristic=example.heuristic_score,
+            ensemble=None,
+            won=example.won,
+            net_r=example.net_r,
+            bucket=example.bucket,
+            decisive=example.decisive,
+            weight=weight,
+            entry_ms=example.entry_ms,
+            exit_ms=example.exit_ms,
+        )
+        for example, weight in zip(outcomes, weights_of(outcomes, profile), strict=True)
+    ]
 
 
 def looked_at(base: Trained, known: list[Example], declined: Declined | None = None) -> dict[str, object]:
@@ -239,6 +273,8 @@ def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
         "source": source,
         "n": candidate.n,
         "wins": candidate.wins,
+        "timeouts": candidate.timeouts,
+        "n_eff": candidate.n_eff,
         "data": candidate.data_hash,
         "schema": candidate.schema.hash,
         "first_ms": candidate.first_ms,

@@ -20,6 +20,20 @@ from signals.signal import FeatureValue, Side
 
 FloatArray = npt.NDArray[np.float64]
 
+EXIT_NAMES = (
+    "tp1_hit",
+    "be_moved",
+    "runner_hit",
+    "time_to_tp1_sec",
+    "time_to_exit_sec",
+    "one_r_hit",
+    "two_r_hit",
+    "mfe",
+    "mae",
+)
+"""Known only after the outcome: recorded with the position, and no model's input under any declaration."""
+SCHEMA_DIGITS, VECTOR_DIGITS = 8, 16
+_EXIT_ONLY = "known only at exit: it cannot be a model's input"
 LARGEST_PLAUSIBLE = 1e12
 """A larger magnitude is a defect of the sender: it would drown every other input of a linear model."""
 
@@ -190,9 +204,13 @@ class Schema:
         names = tuple(feature.name for feature in self.features)
         for feature in self.features:
             if feature.known is not Known.ENTRY:
-                raise Invalid(Reason.FIELD_RANGE, feature.name, "known only at exit: it cannot be a model's input")
+                raise Invalid(Reason.LEAK_EXIT_ONLY, feature.name, _EXIT_ONLY)
             if feature.partner != "" and feature.partner not in names:
                 raise Invalid(Reason.FIELD_MISSING, feature.partner, f"the partner of {feature.name}")
+        for name in names:
+            # Under another declaration it would still be the outcome.
+            if name in EXIT_NAMES:
+                raise Invalid(Reason.LEAK_EXIT_ONLY, name, _EXIT_ONLY)
         if len(set(names)) != len(names):
             raise Invalid(Reason.FIELD_RANGE, "features", "a name comes twice")
         if self.version < 1:
@@ -238,6 +256,30 @@ class Schema:
         read = dict(zip((f.name for f in self.numbers), np.isfinite(values).tolist(), strict=True))
         read |= {f.name: word is not None for f, word in zip(self.categories, words, strict=True)}
         return Vector(values, words, tuple(name for name in self.names if not read[name]))
+
+    def vector_hash(self, vector: Vector) -> str:
+        """What a vector holds, in 25 characters: eight of the schema's hash, a colon, 16 of the content's sha256 (hex).
+
+        Equal for vectors that no model could tell apart, and only for those: every bit of every number counts, but
+        for the sign of a zero; a missing value is one however it came about.
+
+        Parameters
+        ----------
+        vector : Vector that this schema has read
+        """
+        # Adding zero turns −0.0, which JSON does not keep, into 0.0.
+        content = hashlib.sha256((vector.values + 0.0).astype("<f8").tobytes())
+        content.update(json.dumps(vector.categories, separators=(",", ":")).encode())
+        return f"{self.hash[:SCHEMA_DIGITS]}:{content.hexdigest()[:VECTOR_DIGITS]}"
+
+    def same_schema(self, recorded: str) -> bool:
+        """Whether a recorded hash is one of this very schema's vectors; others cannot be compared.
+
+        Parameters
+        ----------
+        recorded : text that ``vector_hash`` gave, then or now
+        """
+        return recorded.startswith(f"{self.hash[:SCHEMA_DIGITS]}:")
 
 
 def _number(value: object) -> float:
@@ -394,18 +436,5 @@ STORED_ONLY: Mapping[str, tuple[Feature, ...]] = MappingProxyType(
 )
 """Stored with the signal for the gates and the heuristic, never fed to a model. By profile name."""
 
-EXIT_ONLY: tuple[Feature, ...] = tuple(
-    Feature(name=name, known=Known.EXIT, low=0.0)
-    for name in (
-        "tp1_hit",
-        "be_moved",
-        "runner_hit",
-        "time_to_tp1_sec",
-        "time_to_exit_sec",
-        "one_r_hit",
-        "two_r_hit",
-        "mfe",
-        "mae",
-    )
-)
+EXIT_ONLY: tuple[Feature, ...] = tuple(Feature(name=name, known=Known.EXIT, low=0.0) for name in EXIT_NAMES)
 """Known only after the outcome: recorded, and refused by every schema."""

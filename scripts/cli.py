@@ -121,6 +121,13 @@ def demo(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
 @click.option("--seed", default=1, show_default=True, help="of every resample in the report")
+@click.option(
+    "--verify",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="decisions whose features are computed anew from the candles of their moment",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @json_option
 def replay(
@@ -139,6 +146,7 @@ def replay(
     labels: str | None,
     threshold: float | None,
     seed: int,
+    verify: int,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -160,10 +168,13 @@ def replay(
         labels=labels,
         threshold=threshold,
         seed=seed,
+        verify=verify,
         out=out,
         as_json=as_json,
     )
-    run_replay(options)
+    replayed = run_replay(options).replayed
+    # A decision that cannot be rebuilt saw something that nobody can name: no figure of the run may be believed.
+    sys.exit(0 if replayed.vectors.holds and replayed.vectors_from_candles.holds else 1)
 
 
 @main.command()
@@ -560,6 +571,24 @@ def patterns(strategy: str, namespace: str | None, as_json: bool) -> None:
 @click.argument("strategy")
 @namespace_option
 @json_option
+def outcomes(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """How positions end: target, stop, deadline, those still open counted as such; timeouts at their marks."""
+    from scripts import learning
+    from scripts import outcomes as told
+
+    wiring = _wiring(namespace)
+    wiring.settings.profile(strategy)
+    found = told.outcomes(wiring, strategy)
+    if as_json:
+        learning.echo(found)
+    else:
+        told.print_outcomes(found, learning.console())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
 def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
     """Show the learned thresholds, what they were learned from, and the clamp in effect."""
     from scripts import learning
@@ -570,6 +599,29 @@ def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
         learning.echo(rows)
     else:
         learning.print_thresholds(rows, wiring.settings.profile(strategy).static_threshold, learning.console())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@click.option("--candles", multiple=True, type=click.Path(exists=True, path_type=Path),
+              help="compute the reference strategy's features again from candles cut at each signal")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=12, show_default=True, help="signals of each candle file")
+@click.option("--record/--no-record", default=True, show_default=True, help="look at the recorded decisions too")
+@json_option
+def leaks(
+    strategy: str, namespace: str | None, candles: tuple[Path, ...], samples: int, record: bool, as_json: bool
+) -> None:
+    """Which feature is known when, and does every recorded decision still rebuild. Exit status 0 or 1."""
+    from runtime.settings import Settings
+    from scripts.leaks_run import run_leaks
+
+    if record:
+        wiring = _wiring(namespace)
+        profile, facts = wiring.settings.profile(strategy), wiring.record
+    else:
+        profile, facts = Settings.load().profile(strategy), None
+    sys.exit(run_leaks(profile, facts, candles, samples=samples, as_json=as_json))
 
 
 @main.command()
@@ -684,6 +736,24 @@ def down() -> None:
         f"valkey {'stopped' if report.redis_stopped else 'was not running'}, "
         f"postgres {'stopped' if report.postgres_stopped else 'was not running'}"
     )
+
+
+@main.command()
+@click.option("--full", is_flag=True, help="as many worlds as the published figures rest on; default: a few")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="of every world")
+@click.option("--fresh", is_flag=True, help="a seed that nobody chose; it is printed")
+@click.option("--item", "items", type=int, multiple=True, help="only this promise, by its number; may be repeated")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="studies at once")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("reports/coverage.html"),
+              show_default=True)  # fmt: skip
+@json_option
+def coverage(full: bool, seed: int, fresh: bool, items: tuple[int, ...], jobs: int, out: Path, as_json: bool) -> None:
+    """Check in simulated worlds with known truth whether the statistics keep their promises. Exit status 0 or 1."""
+    from scripts.coverage_run import run_coverage
+
+    if fresh and click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--seed and --fresh contradict each other")
+    sys.exit(run_coverage(items, full=full, seed=seed, fresh=fresh, jobs=jobs, out=out, as_json=as_json))
 
 
 @main.command()

@@ -87,7 +87,9 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
         "bundle",
         "standing",
         "n",
+        "n eff",
         "wins",
+        "timeouts",
         "trained up to",
         "source",
         "AUC",
@@ -102,7 +104,10 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
             row["bundle"][:SHORT],
             row["standing"],
             str(row["n"]),
+            # Bundles from before this was measured say nothing of it.
+            f"{row['n_eff']:.0f}" if "n_eff" in row else "–",
             str(row["wins"]),
+            str(row.get("timeouts", 0)),
             iso_utc(row["last_ms"])[:16],
             row["source"],
             _figure(metrics.get("auc")),
@@ -223,7 +228,9 @@ def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
     from learning.rolling import rolling  # noqa: PLC0415
 
     rows, laid = wiring.store.trades(strategy)
-    read = {row["id"]: row for row in map(json.loads, rows)}
+    # A timeout that a later report made a win or a loss is one; as they were recorded they are not told here.
+    late = [row for row in wiring.store.timeouts(strategy) if json.loads(row)["id"] in laid]
+    read = {row["id"]: row for row in map(json.loads, (*rows, *late))}
     corrected = {name: json.loads(text) if text else None for name, text in laid.items()}
     gone = {name for name, row in corrected.items() if row is None}
     found = find_patterns(

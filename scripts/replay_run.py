@@ -20,6 +20,7 @@ from lab.learned import Learning, learning_of, out_of_sample_of
 from lab.page import write_page
 from lab.replay import Learner, LearnerFor, Replay, Replayed
 from lab.summary import RunInfo, Summary, summarise
+from lab.verified import Verified, from_candles, sample
 from learning.head_report import Comparison, compare_ablations
 from learning.head_rows import head_rows
 from market.reference_strategies import OpenGuard, StrategySettings
@@ -44,6 +45,8 @@ VARIANTS: tuple[tuple[str, Methods, Clamping], ...] = (
 )
 """What every replay that learns shows side by side, besides the heuristic alone."""
 OWN = "as configured"
+VERIFIED = 12
+"""Decisions whose features are computed anew from the candles of their moment."""
 SHOWN_EVERY = 2_000
 """Candles between two moves of the progress bar."""
 
@@ -66,6 +69,7 @@ class ReplayOptions:
     labels: str | None = None
     threshold: float | None = None
     seed: int = 1
+    verify: int = VERIFIED
     out: Path = Path("reports")
     as_json: bool = False
 
@@ -96,6 +100,7 @@ def run_replay(options: ReplayOptions) -> ReplayOutcome:
         )
         console.print(f"rejected {dict(replayed.rejected) or 0}, still open at the end {replayed.still_open}")
         print_breakers(replayed, console)
+        print_verified(replayed, console)
         console.print(f"report {page}", highlight=False)
     return outcome
 
@@ -118,10 +123,19 @@ def replayed_as(options: ReplayOptions, console: Console) -> ReplayOutcome:
         runs = 1 + len(variants(profile)) if options.learn else 1
         task = bar.add_task(f"{len(signals)} proposals", total=runs * series.candle_count)
         breakers = loaded.breakers.built()
-        scene = Scene(profile, series, signals, settings, limits=options.limits, breakers=breakers, bar=(bar, task))
+        scene = Scene(
+            profile,
+            series,
+            signals,
+            settings,
+            limits=options.limits,
+            breakers=breakers,
+            bar=(bar, task),
+            verify=options.verify,
+        )
         replayed, learning = scene.learn(options.seed) if options.learn else (scene.play(), None)
     run = run_info(options.strategy, settings, series, profile, replayed, limits=options.limits)
-    summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning)
+    summary = summarise(replayed.trades, seed=options.seed, run=run, learning=learning, waiting=replayed.waiting)
     page = options.out / f"replay-{options.strategy}-{settings.timeframe}.html"
     return ReplayOutcome(replayed, summary, summary.digest(), page)
 
@@ -154,6 +168,7 @@ class Scene:
     limits: bool = False
     breakers: Thresholds = DEFAULT_THRESHOLDS
     bar: tuple[Progress, TaskID] | None = None
+    verify: int = 0
 
     def play(
         self,
@@ -188,7 +203,14 @@ class Scene:
                 waiting = 0
 
         replayed = replay.run(self.series.tracking, self.signals, finer=self.series.finer, progress=step)
+        replayed = replace(replayed, vectors_from_candles=self._from_candles(replay))
         return replayed if watch is None else replace(replayed, history=watch.history)
+
+    def _from_candles(self, replay: Replay) -> Verified:
+        answered = [signal for signal in self.signals if replay.body(signal.id) is not None]
+        bodies = (replay.body(signal.id) for signal in sample(answered, self.verify))
+        schema = SCHEMAS[self.profile.features]
+        return from_candles(schema, (body for body in bodies if body), self.series.tracking, self.settings)
 
     def learn(self, seed: int, fit: Fit | None = None) -> tuple[Replayed, Learning]:
         """The same signals under the heuristic alone and every variant; the profile's own run is reported."""
@@ -275,6 +297,19 @@ def print_breakers(replayed: Replayed, console: Console) -> None:
         console.print(f"breakers {told}", highlight=False)
 
 
+def print_verified(replayed: Replayed, console: Console) -> None:
+    """How many vectors rebuild, and every feature of those that do not."""
+    for name, found in (
+        ("its own record", replayed.vectors),
+        ("candles cut at its moment", replayed.vectors_from_candles),
+    ):
+        if found.checked + found.unknown > 0:
+            style = "" if found.holds else "bold red"
+            console.print(f"vectors rebuilt from {name}: {found}", style=style, highlight=False)
+        for mismatch in found.mismatches:
+            console.print(f"  {mismatch}", style="red", highlight=False, markup=False)
+
+
 def run_info(
     strategy: str,
     settings: StrategySettings,
@@ -317,6 +352,8 @@ def as_json(outcome: ReplayOutcome) -> dict[str, object]:
         "breakers": dict(replayed.breakers),
         "trained": [asdict(attempt) for attempt in replayed.trained],
         "candles": dict(replayed.candle_counts),
+        "vectors": replayed.vectors.record,
+        "vectors_from_candles": replayed.vectors_from_candles.record,
         "page": str(outcome.page),
         **outcome.summary.rounded(),
     }

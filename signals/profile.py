@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signals.errors import Invalid
-from signals.method import SPECIFIED, Methods
+from signals.labelling import SEED_LABELLING, Labelling
+from signals.method import SPECIFIED, Method, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -84,8 +85,8 @@ class Profile:
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
     fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``neighbours`` is how
     many past signals each one is compared with (shown, never decisive). ``heads`` also trains, with every attempt, how
-    far the price will go (shown, never decisive). ``method`` says which definition of each step
-    of learning is in force.
+    far the price will go (shown, never decisive). ``method`` says which definition of each step of learning is in
+    force, ``labelling`` what the learner takes as an outcome.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Profile:
     neighbours: int = 50
     heads: bool = False
     method: Methods = SPECIFIED
+    labelling: Labelling = SEED_LABELLING
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -147,6 +149,12 @@ class Profile:
         if self.max_age_ms is not None:
             return self.max_age_ms
         return 120_000 if timeframe is None else min(timeframe_ms(timeframe) // 4, 30_000)
+
+    @property
+    def takes_timeouts(self) -> bool:
+        """Whether its learner takes positions that their deadline ended, at their mark price."""
+        told = self.labelling.learn_from_timeouts
+        return self.method.labels is Method.EVIDENCE if told is None else told
 
     def next_training_at(self, attempted_at: int) -> int:
         """How many decisive outcomes ask for the next attempt after one at so many."""

@@ -23,7 +23,7 @@ local TYPES = {
   follow = 'zset', awaited = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
   bar = 'string', completed = 'string', closed_total = 'string', threshold = 'string', nn_enabled = 'string',
   trained = 'string', trained_ts = 'string', qcal_thr = 'string', qcal_trained = 'string', trained_ts = 'string', clock = 'string',
-  trades = 'list', paths = 'list', win_rate = 'list', outbox = 'stream', candles = 'stream',
+  trades = 'list', timeouts = 'list', paths = 'list', win_rate = 'list', outbox = 'stream', candles = 'stream',
 }
 for name, key in pairs(K) do
   local found = redis.call('TYPE', key).ok

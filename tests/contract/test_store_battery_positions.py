@@ -235,6 +235,8 @@ def test_a_close_counts_and_teaches_once(backend: Backend, store: Store) -> None
     assert state[keys.completed_trades("trend")] == "2"
     assert state[keys.outcomes("trend")] == {"win": "1", "loss": "1", "timeout": "1", "no_fill": "1"}
     assert state[keys.trades("trend")] == ["[0]", "[1]"]
+    # What the deadline ended is kept apart; what never was in the market is not kept at all.
+    assert (state[keys.timeouts("trend")], list(store.timeouts("trend"))) == (["[2]"], ["[2]"])
     assert state[keys.win_rate("trend")] == ["0", "1"]
     assert keys.open("phantom") not in state
     assert list(state[keys.closed("phantom")].values()) == [T0 + HOUR] * 4
@@ -380,6 +382,20 @@ def test_a_correction_changes_the_label_and_no_counter(backend: Backend, store: 
     assert store.correct(closed, "r2", '{"outcome":"no_fill"}', learned=False, now_ms=NOW) is DONE
     assert state_of(store)[keys.corrections("trend")] == {"a": ""}
     assert [fact.id for fact in backend.facts()][-2:] == ["corrected:a:r1", "corrected:a:r2"]
+    # One that turns out to have timed out is no win or loss either, but its mark can be learned from.
+    body = '{"outcome":"timeout"}'
+    assert store.correct(closed, "r3", body, learned=False, timed_out=True, now_ms=NOW) is DONE
+    assert state_of(store)[keys.corrections("trend")] == {"a": body}
+
+
+def test_open_positions_of_a_strategy_in_their_order(store: Store) -> None:
+    for name in ("b", "a", "c"):
+        store.decide(phantom(name))
+    store.decide(replace(phantom("d"), strategy="scalp", prefix="scalp_phantom"))
+    store.close(ending(held(store, "a")))
+    assert list(store.open_positions("trend")) == [held(store, "b"), held(store, "c")]
+    assert list(store.open_positions("scalp")) == [held(store, "d")]
+    assert list(store.open_positions("range")) == []
 
 
 def test_the_report_that_closed_is_no_correction(store: Store) -> None:

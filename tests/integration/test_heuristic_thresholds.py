@@ -155,7 +155,7 @@ def test_records_nobody_can_read_leave_an_empty_table_and_no_endless_debt(world:
         raise ValueError("a row no close wrote")
 
     with monkeypatch.context() as bad:
-        bad.setattr(world.trainer, "examples", unreadable)
+        bad.setattr(world.trainer, "outcomes", unreadable)
         trained = world.trainer.answer("scalp")
         assert trained is not None
         assert trained.reason == "LEARN_FAILED"

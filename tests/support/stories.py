@@ -278,9 +278,12 @@ class Author:
 
     def _correct(self) -> Run:
         report, learned = self._pick(["r1", "r2", "r11"]), self._chance(0.7)
-        return self._on_position(
-            lambda store, position, now: store.correct(position, report, f"[{now}]", learned=learned, now_ms=now)
-        )
+        late = not learned and report != "r1"
+
+        def correct(store: Store, position: StoredPosition, now: int) -> object:
+            return store.correct(position, report, f"[{now}]", learned=learned, now_ms=now, timed_out=late)
+
+        return self._on_position(correct)
 
     def _mode(self) -> Run:
         mode, expected = self._pick([Mode.ON] * 6 + [*Mode]), self._pick([None, None, 1, 2])
@@ -375,6 +378,8 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         [store.table(name, address) for name in ("trend", "scalp") for address in "abcxyz"],
         [(store.refusals(name), store.attempts(name), store.metrics(name)) for name in ("trend", "scalp")],
         [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
+        [list(store.timeouts(name)) for name in ("trend", "scalp")],
+        [list(store.open_positions(name)) for name in ("trend", "scalp")],
         store.clock_kind(),
         _inputs(store, now),
         [list(store.paths(name)) for name in ("trend", "scalp")],

@@ -283,7 +283,7 @@ def test_the_page_shows_every_part_and_stays_self_contained(known: Told) -> None
     assert not structure.named("script")
     assert page.count("<caption") == page.count("<table")
     pictures = [found for found in structure.named("svg") if "aria-hidden" not in found]
-    assert len(pictures) == 16
+    assert len(pictures) == 17
     assert all(len(found["aria-label"] or "") > 40 for found in pictures)
     ids_ = [attributes["id"] for _, attributes in structure.elements if "id" in attributes]
     assert len(ids_) == len(set(ids_))
