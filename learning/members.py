@@ -13,6 +13,7 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from learning.compile import boosted_start, boosted_trees, breadth_first, joined
 from scorer.compiled import Network, Standard, Trees
 from scorer.ensemble import Ensemble
 from signals.errors import Permanent
@@ -147,23 +148,17 @@ def compiled(members: Members, width: int) -> Ensemble:
     ------
     ValueError : if a head is not of the kind this was written for
     """
-    grown = [_breadth_first(tree.tree_, _win_share(members.forest, tree.tree_)) for tree in members.forest.estimators_]
-    grown += [_breadth_first(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in members.boosting.estimators_[:, 0]]
-    starts = np.cumsum([0, *(len(tree.left) for tree in grown)])[:-1]
-    trees = Trees(
-        feature=np.concatenate([tree.feature for tree in grown]),
-        threshold=np.concatenate([tree.threshold for tree in grown]),
-        left=np.concatenate([tree.left + start for tree, start in zip(grown, starts, strict=True)]).astype(np.int32),
-        value=np.concatenate([tree.value for tree in grown]),
-        roots=starts.astype(np.int32),
-    )
-    share = float(members.boosting.init_.class_prior_[_win_place(members.boosting)])
+    grown = [breadth_first(tree.tree_, _win_share(members.forest, tree.tree_)) for tree in members.forest.estimators_]
+    if _win_place(members.boosting) != 1:
+        raise ValueError("boosted trees that sum the log-odds of a loss")
+    init, rate = boosted_start(members.boosting)
+    trees = joined([*grown, *boosted_trees(members.boosting)])
     return Ensemble(
         width=width,
         trees=trees,
         n_forest=len(members.forest.estimators_),
-        init=float(np.log(share) - np.log1p(-share)),
-        rate=float(members.boosting.learning_rate),
+        init=init,
+        rate=rate,
         network=None if members.network is None else _network(members),
     )
 
@@ -201,37 +196,6 @@ def _on_the_edge(trees: Trees, matrix: FloatArray) -> FloatArray:
     on[places] = trees.threshold[picked]
     above[places] = np.nextafter(trees.threshold[picked].astype(np.float32), np.float32(np.inf))
     return np.concatenate((on, above))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Grown:
-    feature: npt.NDArray[np.int32]
-    threshold: FloatArray
-    left: npt.NDArray[np.int64]
-    value: FloatArray
-
-
-def _breadth_first(tree: Any, value: FloatArray) -> _Grown:
-    level = np.zeros(1, dtype=np.int64)
-    levels = [level]
-    while True:
-        parents = level[tree.children_left[level] >= 0]
-        if len(parents) == 0:
-            break
-        level = np.stack((tree.children_left[parents], tree.children_right[parents]), axis=1).ravel()
-        levels.append(level)
-    order = np.concatenate(levels)
-    places = np.arange(len(order))
-    new = np.empty(len(order), dtype=np.int64)
-    new[order] = places
-    inner = tree.children_left[order] >= 0
-    # Level by level, left before right: the right child is always the left one's neighbour.
-    return _Grown(
-        feature=np.where(inner, tree.feature[order], 0).astype(np.int32),
-        threshold=np.where(inner, tree.threshold[order], np.inf),
-        left=np.where(inner, new[tree.children_left[order]], places),
-        value=np.asarray(value[order], dtype=np.float64),
-    )
 
 
 def _win_share(forest: Any, tree: Any) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorer.calibration import logistic
-from scorer.compiled import LARGEST_VALUE, Network, Trees
+from scorer.compiled import LARGEST_VALUE, Network, Trees, as_trained
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class Ensemble:
         # NaN fails the comparison too.
         if not (np.abs(row) <= LARGEST_INPUT).all():
             return math.nan
-        leaves = self.trees.leaf_values(_as_trained(row))
+        leaves = self.trees.leaf_values(as_trained(row))
         forest = leaves[: self.n_forest].mean()
         boosted = logistic(self.init + self.rate * leaves[self.n_forest :].sum())
         if self.network is None:
@@ -98,7 +98,7 @@ class Ensemble:
         for start in range(0, len(places), ROWS_AT_ONCE):
             part = places[start : start + ROWS_AT_ONCE]
             rows = matrix[part]
-            leaves = self.trees.leaf_matrix(_as_trained(rows))
+            leaves = self.trees.leaf_matrix(as_trained(rows))
             # Contiguous halves: a reduction over strided memory adds in another order than the one for one row.
             forest = np.ascontiguousarray(leaves[:, : self.n_forest])
             boosted = np.ascontiguousarray(leaves[:, self.n_forest :])
@@ -124,8 +124,3 @@ class Ensemble:
         if self.network is not None:
             total = total + said[:, 2]
         return np.asarray(total / len(self.members), dtype=np.float64)
-
-
-def _as_trained(values: FloatArray) -> FloatArray:
-    # The trees were grown on float32 and compare it with float64 thresholds; any other rounding splits elsewhere.
-    return values.astype(np.float32).astype(np.float64)
