@@ -145,6 +145,7 @@ class Trainer:
         settings = replace(
             self._settings,
             calibration=profile.method.calibration,
+            ensemble=profile.method.ensemble,
             max_rows=rows or None,
             neighbours=profile.neighbours,
         )
