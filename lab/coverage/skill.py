@@ -93,12 +93,29 @@ def _strengths(rng: np.random.Generator) -> FloatArray:
     return np.asarray(drawn / np.sqrt(drawn @ drawn), dtype=np.float64)
 
 
-def fitted(given: Sequence[Example], method: Method, *, heads: HeadSettings | None = None, seed: int = 1) -> Candidate:
-    """What a method would serve whatever the gate says."""
+def judged(
+    given: Sequence[Example],
+    later: Sequence[Example],
+    method: Method,
+    *,
+    heads: HeadSettings | None = None,
+    seed: int = 1,
+) -> tuple[Metrics, dict[str, Metrics]]:
+    """Figures on later rows of what a method would serve if no gate held it back: of the whole, of each head alone.
+
+    Forecasts are those before calibration. A stack that trusts no head says the base rate, and has no heads to show.
+    """
     found = fit_candidate(given, TREND, seed=seed, settings=_settings(method, heads), rule=lambda _: None)
+    won = np.array([example.won for example in later])
     if isinstance(found, Declined):
-        raise ValueError(f"no candidate to measure: {found.detail}")
-    return found
+        if found.code is not Decline.CONSTANT:
+            raise ValueError(f"no candidate to measure: {found.detail}")
+        base = np.full(len(won), np.mean([example.won for example in given]))
+        return measure(base, won), {}
+    matrix = found.encoding.matrix([TREND.vector(example.features) for example in later])
+    alone = found.ensemble.member_probabilities(matrix)
+    members = {name: measure(alone[:, place], won) for place, name in enumerate(found.ensemble.members)}
+    return measure(found.ensemble.win_probabilities(matrix), won), members
 
 
 def active(given: Sequence[Example], *, heads: HeadSettings | None = None, seed: int = 1) -> bool:
@@ -114,10 +131,75 @@ def _settings(method: Method, heads: HeadSettings | None) -> FitSettings:
     return plain if heads is None else replace(plain, heads=heads)
 
 
-def next_rows(candidate: Candidate, given: Sequence[Example]) -> tuple[Metrics, dict[str, Metrics]]:
-    """Figures on rows that came later, before calibration: of the whole and of each head alone."""
-    matrix = candidate.encoding.matrix([TREND.vector(example.features) for example in given])
-    won = np.array([example.won for example in given])
-    alone = candidate.ensemble.member_probabilities(matrix)
-    members = {name: measure(alone[:, place], won) for place, name in enumerate(candidate.ensemble.members)}
-    return measure(candidate.ensemble.win_probabilities(matrix), won), members
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How much of each promise is put to the test: worlds, their outcomes, and the rows they are judged on."""
+
+    harmless: tuple[int, int]
+    null: tuple[int, int]
+    large: tuple[int, int]
+    telling: tuple[int, int]
+    telling_spread: float
+    judged: int
+    heads: HeadSettings | None
+
+
+_PLANS = {
+    # A smoke test: fewer worlds, smaller heads, and a market that pays more, so that its bands hold for any seed.
+    Size.SMALL: _Plan(
+        harmless=(2, 500), null=(5, 400), large=(0, 0), telling=(1, 1_200), telling_spread=1.5,
+        judged=2_000, heads=SMALL_HEADS,
+    ),
+    Size.FULL: _Plan(
+        harmless=(50, 500), null=(60, 500), large=(3, 10_000), telling=(10, 5_000), telling_spread=SPREAD,
+        judged=NEXT_ROWS, heads=None,
+    ),
+}  # fmt: skip
+
+
+def study(size: Size, seed: int) -> list[Check]:
+    """The skill-gated ensemble in worlds of little signal, of none, and of enough."""
+    plan = _PLANS[size]
+    found = [_harmless(plan, seed), _null(plan, seed), _telling(plan, seed)]
+    if plan.large[0] > 0:
+        found.append(_large(plan, seed))
+    return found
+
+
+def _worlds(kind: int, seed: int, worlds: int, n: int, *, spread: float = SPREAD) -> list[World]:
+    return [low_signal_world(n, np.random.default_rng((seed, kind, world)), spread=spread) for world in range(worlds)]
+
+
+def _harmless(plan: _Plan, seed: int) -> Check:
+    worlds, n = plan.harmless
+    skills = []
+    for world in _worlds(1, seed, worlds, n + plan.judged):
+        whole, _ = judged(world.examples[:n], world.examples[n:], Method.EVIDENCE, heads=plan.heads)
+        skills.append(whole.brier_skill)
+    name = f"mean skill, ungated, {n} outcomes of a low-signal world"
+    # Two worlds say little about a mean: in the smoke test each may err by three times as much.
+    return inside(ITEM, name, float(np.mean(skills)), low=-0.01 if plan.heads is None else -0.03, n=worlds)
+
+
+def _null(plan: _Plan, seed: int) -> Check:
+    worlds, n = plan.null
+    silent = sum(not active(world.examples, heads=plan.heads) for world in _worlds(2, seed, worlds, n, spread=0.0))
+    return rate(ITEM, f"heuristic answers where there is no skill, {n} outcomes", silent, worlds, low=0.9)
+
+
+def _telling(plan: _Plan, seed: int) -> Check:
+    worlds, n = plan.telling
+    given = _worlds(3, seed, worlds, n, spread=plan.telling_spread)
+    speaks = sum(active(world.examples, heads=plan.heads) for world in given)
+    signal = "Bayes AUC .65" if plan.telling_spread == SPREAD else "much signal"
+    return rate(ITEM, f"ensemble answers, {signal}, {n} outcomes", speaks, worlds, low=0.7)
+
+
+def _large(plan: _Plan, seed: int) -> Check:
+    worlds, n = plan.large
+    behind = []
+    for world in _worlds(4, seed, worlds, n + plan.judged):
+        whole, alone = judged(world.examples[:n], world.examples[n:], Method.EVIDENCE, heads=plan.heads)
+        behind.append(whole.brier_skill - max((one.brier_skill for one in alone.values()), default=0.0))
+    name = f"mean skill less that of the best head in hindsight, {n} outcomes"
+    return inside(ITEM, name, float(np.mean(behind)), low=-0.003, n=worlds)
