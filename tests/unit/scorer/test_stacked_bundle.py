@@ -43,6 +43,8 @@ def test_it_comes_back_as_it_was(candidate: Candidate, parts: BundleParts) -> No
     assert pack(back.parts, KEY) == data
     one, other = back.parts.ensemble, candidate.ensemble
     assert one.members == ("forest", "boosting", "network", "linear")
+    assert one.stack is not None
+    assert other.stack is not None
     assert one.stack.weights.tolist() == other.stack.weights.tolist()
     assert (one.stack.base, one.stack.trust) == (other.stack.base, other.stack.trust)
     vectors = [SCALP.vector(example.features) for example in lessons(40, seed=5)]
