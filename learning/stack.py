@@ -86,9 +86,9 @@ def cross_stacked(
 ) -> FloatArray:
     """Pool each block's forecasts by weights and trust of the fold's other rows, purged as the heads were.
 
-    With folds of an expanding walk the others are the earlier ones only, and nothing of the block is known. With blocked
-    folds the heads of those others were trained on the block, so that a trace of it reaches the weights: what is
-    judged walks forward. A block whose others hold too few of a class
+    With folds of an expanding walk the others are the earlier ones only, and nothing of the block is known. With
+    blocked folds the heads of those others were trained on the block, so that a trace of it reaches the weights: what
+    is judged walks forward. A block whose others hold too few of a class
     has no answer.
 
     Parameters

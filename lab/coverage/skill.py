@@ -14,6 +14,7 @@ from learning.fit import Candidate, FitSettings, fit_candidate
 from learning.members import HeadSettings
 from learning.metrics import Metrics, measure
 from learning.promote import Decline, Declined
+from learning.skill import CONFIDENCE
 from scorer.calibration import logistic
 from scorer.schema import TREND
 from signals.method import Method
@@ -140,6 +141,7 @@ class _Plan:
     large: tuple[int, int]
     telling: tuple[int, int]
     telling_spread: float
+    streams: int
     judged: int
     heads: HeadSettings | None
 
@@ -148,11 +150,11 @@ _PLANS = {
     # A smoke test: fewer worlds, smaller heads, and a market that pays more, so that its bands hold for any seed.
     Size.SMALL: _Plan(
         harmless=(2, 500), null=(5, 400), large=(0, 0), telling=(1, 1_200), telling_spread=1.5,
-        judged=2_000, heads=SMALL_HEADS,
+        streams=0, judged=2_000, heads=SMALL_HEADS,
     ),
     Size.FULL: _Plan(
         harmless=(50, 500), null=(60, 500), large=(3, 10_000), telling=(10, 5_000), telling_spread=SPREAD,
-        judged=NEXT_ROWS, heads=None,
+        streams=20, judged=NEXT_ROWS, heads=None,
     ),
 }  # fmt: skip
 
@@ -163,6 +165,8 @@ def study(size: Size, seed: int) -> list[Check]:
     found = [_harmless(plan, seed), _null(plan, seed), _telling(plan, seed)]
     if plan.large[0] > 0:
         found.append(_large(plan, seed))
+    if plan.streams > 0:
+        found.append(_streams(plan, seed))
     return found
 
 
@@ -185,6 +189,17 @@ def _null(plan: _Plan, seed: int) -> Check:
     worlds, n = plan.null
     silent = sum(not active(world.examples, heads=plan.heads) for world in _worlds(2, seed, worlds, n, spread=0.0))
     return rate(ITEM, f"heuristic answers where there is no skill, {n} outcomes", silent, worlds, low=0.9)
+
+
+def _streams(plan: _Plan, seed: int) -> Check:
+    """Attempt after attempt on noise, each on all outcomes so far; small heads, because there are many attempts."""
+    attempts = range(250, 1_001, 75)
+    ever = sum(
+        any(active(world.examples[:n], heads=SMALL_HEADS) for n in attempts)
+        for world in _worlds(5, seed, plan.streams, attempts[-1], spread=0.0)
+    )
+    name = f"ensemble ever published without skill over {len(attempts)} attempts"
+    return rate(ITEM, name, ever, plan.streams, high=1.0 - CONFIDENCE)
 
 
 def _telling(plan: _Plan, seed: int) -> Check:
