@@ -356,8 +356,8 @@ def _fit(
     # AUC of 0.7 earns: judged after it, nearly every model with an edge was declined (measured in simulation).
     declined = _rule(rule, standing)(raw_metrics)
     if declined is not None:
-        told = None if standing is None else standing.record
-        return replace(declined, importance=known.importance, ensemble=told)
+        stood = None if standing is None else standing.record
+        return replace(declined, importance=known.importance, ensemble=stood)
     standing = standing or _standing(rows, schema, seed, settings, method, known, blocked)
     final = _trained(
         rows,

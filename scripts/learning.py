@@ -19,7 +19,7 @@ from signals.profile import Clamping
 from signals.timeday import iso_utc
 
 SHORT = 12
-PAGE_WIDTH = 140
+PAGE_WIDTH = 190
 
 
 def console() -> Console:
@@ -95,8 +95,8 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
         "debiased ECE",
         "calibration",
         "ensemble",
-        "walk-forward skill (80 % bounds)",
-        "the other method's",
+        "skill walking forward",
+        "its twin",
         box=SIMPLE_HEAD,
     )
     for row in rows:
