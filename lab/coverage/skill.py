@@ -154,15 +154,21 @@ _PLANS = {
     ),
     Size.FULL: _Plan(
         harmless=(50, 500), null=(60, 500), large=(3, 10_000), telling=(10, 5_000), telling_spread=SPREAD,
-        streams=20, judged=NEXT_ROWS, heads=None,
+        streams=12, judged=NEXT_ROWS, heads=None,
     ),
 }  # fmt: skip
 
 
 def study(size: Size, seed: int) -> list[Check]:
-    """The skill-gated ensemble in worlds of little signal, of none, and of enough."""
+    """The skill-gated ensemble where there is little to learn, and nothing."""
     plan = _PLANS[size]
-    found = [_harmless(plan, seed), _null(plan, seed), _telling(plan, seed)]
+    return [_harmless(plan, seed), _null(plan, seed)]
+
+
+def study_of_many_outcomes(size: Size, seed: int) -> list[Check]:
+    """The same where there is enough to learn, and where it tries again and again."""
+    plan = _PLANS[size]
+    found = [_telling(plan, seed)]
     if plan.large[0] > 0:
         found.append(_large(plan, seed))
     if plan.streams > 0:

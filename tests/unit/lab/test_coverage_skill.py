@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from lab.coverage.check import Size
-from lab.coverage.skill import SPREAD, low_signal_world, study
+from lab.coverage.skill import SPREAD, low_signal_world, study, study_of_many_outcomes
 from learning.metrics import auc
 
 
 def test_the_smoke_bands_hold() -> None:
-    found = study(Size.SMALL, 5)
+    found = [*study(Size.SMALL, 5), *study_of_many_outcomes(Size.SMALL, 5)]
     assert [check.item for check in found] == [12, 12, 12]
     assert all(check.holds for check in found), found
 
