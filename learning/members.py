@@ -14,15 +14,19 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from learning.compile import boosted_start, boosted_trees, breadth_first, joined
-from scorer.compiled import Network, Standard, Trees
-from scorer.ensemble import Ensemble
+from scorer.compiled import Network, Standard, Trees, as_trained
+from scorer.ensemble import Ensemble, Stack
 from signals.errors import Permanent
+from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 AGREEMENT = 1e-9
 """How far a compiled head may lie from the one it was made of, in probability."""
+
+
+IMPORTANCE = "feature_importances_"
 
 
 class Disagreement(Permanent):
@@ -45,29 +49,48 @@ class HeadSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """Fitted scikit-learn heads; ``network`` reads rows standardised by ``standard``."""
+    """Fitted scikit-learn heads; ``network`` and ``linear`` read rows standardised by ``standard``."""
 
     forest: Any
     boosting: Any
     network: Any | None
     standard: Standard
+    linear: Any | None = None
 
     def probabilities(self, matrix: FloatArray) -> FloatArray:
-        """What scikit-learn says: shape (n_rows, n_members), forest, boosting, network.
+        """What scikit-learn says: shape (n_rows, n_members), forest, boosting, network, linear.
 
         Parameters
         ----------
         matrix : ndarray of shape (n_rows, width), finite
         """
-        said = [_win_column(self.forest, matrix), _win_column(self.boosting, matrix)]
-        if self.network is not None:
-            said.append(_win_column(self.network, self.standard.apply(matrix)))
+        # Boosted trees are asked with the rounding they were grown on, whichever engine grew them.
+        said = [_win_column(self.forest, matrix), _win_column(self.boosting, as_trained(matrix))]
+        more = [head for head in (self.network, self.linear) if head is not None]
+        said += [_win_column(head, self.standard.apply(matrix)) for head in more]
         return np.stack(said, axis=1)
+
+    @property
+    def importances(self) -> list[FloatArray]:
+        """Impurity importance of the columns by each head that keeps one, shape (width,) each."""
+        return [head.feature_importances_ for head in (self.forest, self.boosting) if hasattr(head, IMPORTANCE)]
 
     @property
     def network_converged(self) -> bool | None:
         """Whether the network stopped by itself; none without one."""
         return None if self.network is None else bool(self.network.n_iter_ < self.network.max_iter)
+
+
+def members_of(method: Method, *, with_network: bool) -> tuple[str, ...]:
+    """Names of a method's heads, in the order of ``Members.probabilities``.
+
+    Parameters
+    ----------
+    method : ``spec``, or ``evidence`` with a linear head
+    with_network : whether the network takes part
+    """
+    network, linear = ("network",) if with_network else (), ("linear",) if method is Method.EVIDENCE else ()
+    return ("forest", "boosting", *network, *linear)
 
 
 def seed_for(seed: int, *words: object) -> int:
@@ -136,13 +159,14 @@ def fit_members(
     return Members(forest, boosting, network, standard)
 
 
-def compiled(members: Members, width: int) -> Ensemble:
+def compiled(members: Members, width: int, stack: Stack | None = None) -> Ensemble:
     """The same heads as arrays.
 
     Parameters
     ----------
     members : Members, fitted
     width : columns of the design
+    stack : how the heads are weighed; equally and with full trust by default
 
     Raises
     ------
@@ -160,6 +184,8 @@ def compiled(members: Members, width: int) -> Ensemble:
         init=init,
         rate=rate,
         network=None if members.network is None else _network(members),
+        linear=None if members.linear is None else _linear(members),
+        stack=stack,
     )
 
 
@@ -212,6 +238,14 @@ def _network(members: Members) -> Network:
         tuple(np.asarray(layer, dtype=np.float64) for layer in network.coefs_),
         tuple(np.asarray(layer, dtype=np.float64) for layer in network.intercepts_),
     )
+
+
+def _linear(members: Members) -> Network:
+    linear: Any = members.linear
+    if _win_place(linear) != 1:
+        raise ValueError("a linear head that sums the log-odds of a loss")
+    weight = np.ascontiguousarray(linear.coef_.T, dtype=np.float64)
+    return Network(members.standard, (weight,), (np.asarray(linear.intercept_, dtype=np.float64),))
 
 
 def _win_place(head: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, fit_candidate
+from learning.incumbent import live_skill
 from learning.patterns import brief_patterns
 from learning.promote import Declined
 from persistence.store import PublishCommand, PublishStatus, Store, TableCommand
@@ -104,9 +105,11 @@ class Trainer:
         count = self.store.training(strategy).completed
         base = Trained(strategy, number, count, profile.next_training_at(count))
         known: list[Example] = []
+        incumbent: dict[str, object] | None = None
         try:
             outcomes = self.outcomes(strategy)
             known = [example for example in outcomes if example.decisive]
+            incumbent = self._incumbent(strategy)
             # Before the attempt is settled or published: killed between the two, both are done again.
             self._set_table(strategy, count, heuristic_table(_as_decided(outcomes, profile)))
             found = self._fit(profile, outcomes)
@@ -116,9 +119,11 @@ class Trainer:
             # An attempt that fails is an attempt: without its next boundary the loop would never train again.
             log.exception("training %s failed", strategy)
             return self._settle(base, FAILED, f"{type(error).__name__}: {error}", looked_at(base, known))
+        declined = found if isinstance(found, Declined) else None
+        looked = looked_at(base, known, declined) | {"incumbent": incumbent}
         if isinstance(found, Declined):
-            return self._settle(base, found.reason, found.detail, looked_at(base, known, found))
-        return self._publish(base, profile, found, looked_at(base, known))
+            return self._settle(base, found.reason, found.detail, looked)
+        return self._publish(base, profile, found, looked)
 
     def _owed_table(self, strategy: str, count: int) -> None:
         detail = ""
@@ -153,6 +158,7 @@ class Trainer:
         settings = replace(
             self._settings,
             calibration=profile.method.calibration,
+            ensemble=profile.method.ensemble,
             max_rows=rows or None,
             neighbours=profile.neighbours,
             labels=profile.method.labels,
@@ -173,24 +179,45 @@ class Trainer:
             entries = [position.entry_ms for position in self.store.open_positions(strategy)]
         return learned_from(self._closed(strategy), profile, now_ms=self.store.now_ms(), open_entry_ms=entries)
 
-    def _closed(self, strategy: str) -> list[Example]:
-        profile = self.profiles[strategy]
+    def _rows(self, strategy: str) -> tuple[list[dict[str, Any]], dict[str, Mapping[str, Any] | None]]:
         rows, laid = self.store.trades(strategy)
         corrections: dict[str, Mapping[str, Any] | None] = {
             name: json.loads(text) if text else None for name, text in laid.items()
         }
+        return [json.loads(row) for row in rows], corrections
+
+    def _closed(self, strategy: str) -> list[Example]:
+        profile = self.profiles[strategy]
+        rows, corrections = self._rows(strategy)
         return covered_by_both(
             *(
                 examples(
-                    (json.loads(row) for row in kept),
+                    kept,
                     corrections,
                     drop_ambiguous=profile.labelling.drop_ambiguous,
                     timeouts=profile.takes_timeouts,
                     fill=profile.fill,
                 )
-                for kept in (rows, self.store.timeouts(strategy))
+                for kept in (rows, [json.loads(row) for row in self.store.timeouts(strategy)])
             )
         )
+
+    def _incumbent(self, strategy: str) -> dict[str, object] | None:
+        """How the bundle in force has done since it was published; said aloud once it is worse than the base rate."""
+        bundle = self.store.training(strategy).bundle
+        manifest = None if bundle is None else self.store.manifests(strategy).get(bundle)
+        if bundle is None or manifest is None:
+            return None
+        told: dict[str, Any] = json.loads(manifest)
+        rows, corrections = self._rows(strategy)
+        # A correction that takes an outcome out leaves nothing to judge by.
+        laid = [
+            row | dict(corrections[row["id"]] or {"outcome": None}) if row["id"] in corrections else row for row in rows
+        ]
+        skill = live_skill(laid, bundle=bundle, base=told["wins"] / told["n"])
+        if skill is not None and skill.absent:
+            log.warning("bundle %s of %s has no skill since it was published: %s", bundle[:12], strategy, skill)
+        return {"bundle": bundle, "skill": None if skill is None else skill.record}
 
     def _settle(self, base: Trained, reason: str, detail: str, looked: Mapping[str, object]) -> Trained:
         shown = printable(detail, DETAIL_LENGTH)
@@ -264,6 +291,7 @@ def looked_at(base: Trained, known: list[Example], declined: Declined | None = N
         "count": base.count,
         "importance": None if declined is None or declined.importance is None else dict(declined.importance),
         "patterns": patterns,
+        "ensemble": None if declined is None or declined.ensemble is None else dict(declined.ensemble),
     }
 
 
@@ -283,6 +311,8 @@ def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
         "reliability": None if candidate.reliability is None else candidate.reliability.record,
         "other_reliability": None if candidate.other_reliability is None else candidate.other_reliability.record,
         "ladder": None if candidate.ladder is None else asdict(candidate.ladder),
+        "ensemble": candidate.standing.record,
+        "ensemble_twin": None if candidate.twin is None else candidate.twin.record,
         "importance": dict(candidate.importance),
         "members": list(candidate.ensemble.members),
         "versions": dict(candidate.versions),

@@ -14,7 +14,7 @@ from scorer.calibration import Beta, Calibrator, Isotonic, VennAbers
 from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
-from scorer.ensemble import Ensemble
+from scorer.ensemble import Ensemble, Stack
 from scorer.heads import HeadSet, Told
 from scorer.neighbours import Neighbours, Pool
 from scorer.recorded import PartRecords
@@ -260,6 +260,8 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
             "init": ensemble.init.hex(),
             "rate": ensemble.rate.hex(),
             "layers": 0 if ensemble.network is None else len(ensemble.network.weights),
+            "linear": ensemble.linear is not None,
+            "stack": _stack_record(ensemble.stack),
         },
         "calibrator": _calibrator_record(parts.calibrator),
         "venn_abers": parts.venn_abers is not None,
@@ -345,9 +347,23 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         arrays |= {"standard.mean": network.standard.mean, "standard.scale": network.standard.scale}
         for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             arrays |= {f"network.weight{layer}": weight, f"network.bias{layer}": bias}
+    linear = parts.ensemble.linear
+    if linear is not None:
+        arrays |= {"linear.mean": linear.standard.mean, "linear.scale": linear.standard.scale}
+        arrays |= {"linear.weight": linear.weights[0], "linear.bias": linear.biases[0]}
     if isinstance(parts.calibrator, Isotonic):
         arrays |= {"isotonic.raw": parts.calibrator.raw, "isotonic.calibrated": parts.calibrator.calibrated}
     return arrays
+
+
+def _stack_record(stack: Stack | None) -> dict[str, object] | None:
+    if stack is None:
+        return None
+    return {
+        "weights": [weight.hex() for weight in stack.weights.tolist()],
+        "base": stack.base.hex(),
+        "trust": stack.trust.hex(),
+    }
 
 
 def _calibrator_record(calibrator: Calibrator | None) -> dict[str, object]:
@@ -430,6 +446,13 @@ def _ensemble(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ense
             tuple(_floats(arrays, f"network.weight{layer}", 2) for layer in layers),
             tuple(_floats(arrays, f"network.bias{layer}", 1) for layer in layers),
         )
+    linear = None
+    if record["linear"] is True:
+        linear = Network(
+            Standard(_floats(arrays, "linear.mean", 1), _floats(arrays, "linear.scale", 1)),
+            (_floats(arrays, "linear.weight", 2),),
+            (_floats(arrays, "linear.bias", 1),),
+        )
     return Ensemble(
         width=int(record["width"]),
         trees=trees,
@@ -437,7 +460,16 @@ def _ensemble(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ense
         init=float.fromhex(record["init"]),
         rate=float.fromhex(record["rate"]),
         network=network,
+        linear=linear,
+        stack=_stack(record["stack"]),
     )
+
+
+def _stack(record: Mapping[str, Any] | None) -> Stack | None:
+    if record is None:
+        return None
+    weights = np.array([float.fromhex(weight) for weight in record["weights"]], dtype=np.float64)
+    return Stack(weights, float.fromhex(record["base"]), float.fromhex(record["trust"]))
 
 
 def _calibrator(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Calibrator | None:

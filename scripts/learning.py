@@ -19,7 +19,7 @@ from signals.profile import Clamping
 from signals.timeday import iso_utc
 
 SHORT = 12
-PAGE_WIDTH = 140
+PAGE_WIDTH = 190
 
 
 def console() -> Console:
@@ -96,6 +96,9 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
         "Brier skill",
         "debiased ECE",
         "calibration",
+        "ensemble",
+        "skill walking forward",
+        "its twin",
         box=SIMPLE_HEAD,
     )
     for row in rows:
@@ -114,6 +117,9 @@ def print_models(rows: list[dict[str, Any]], console: Console) -> None:
             _figure(metrics.get("brier_skill")),
             _figure((row.get("reliability") or {}).get("debiased_ece")),
             str((row.get("ladder") or {}).get("rung", "–")),
+            (row.get("ensemble") or {}).get("method", "–"),
+            _skill(row.get("ensemble")),
+            _skill(row.get("ensemble_twin")),
         )
     console.print(table if rows else "no bundle has been published")
     if rows:
@@ -146,6 +152,15 @@ def _print_heads(row: dict[str, Any], console: Console) -> None:
 
 def _hundred(value: float | None) -> float | None:
     return None if value is None else 100.0 * value
+
+
+def _skill(standing: dict[str, Any] | None) -> str:
+    """Skill over the base rate of heads that knew the past only, with its bounds."""
+    skill = None if standing is None else standing["skill"]
+    if skill is None:
+        return "–"
+    bounds = (f"{100.0 * skill[name]:+.1f}" if skill[name] is not None else "?" for name in ("low", "high"))
+    return f"{100.0 * skill['skill']:+.1f} % ({' to '.join(bounds)})"
 
 
 def _figure(value: object) -> str:

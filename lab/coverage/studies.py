@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lab.coverage import calibration, labels, leaks, simulator
+from lab.coverage import calibration, labels, leaks, simulator, skill
 from lab.coverage.check import Study
 from signals.errors import Permanent
 
@@ -23,6 +23,8 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject(3, "honest labels", labels.study),
     Subject(4, "paired simulator", simulator.study),
     Subject(7, "calibration by evidence", calibration.study),
+    Subject(12, "ensemble with skill", skill.study),
+    Subject(12, "ensemble with skill, many outcomes", skill.study_of_many_outcomes),
 )
 """In the order of their numbers."""
 

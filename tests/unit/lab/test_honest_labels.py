@@ -7,21 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.coverage.check import Size
-from lab.coverage.labels import GAINING, Truth, drawn, study
+from lab.coverage.labels import GAINING, Truth, drawn
 from lab.endings import OpenPosition, endings_of
 from lab.honest import honest_threshold, lowest_paying, specified_threshold
 from lab.trade import TradeTable
 from qscore.estimate import estimate
 from signals.profile import Kind
 from tests.unit.lab.synthetic_trades import HOUR_MS, START, lost, trade
-
-
-def test_every_promise_about_labels_holds() -> None:
-    checks = list(study(Size.SMALL, 1))
-    assert [check.name for check in checks if not check.holds] == []
-    assert {check.item for check in checks} == {3}
-    assert len(checks) == 13
 
 
 def test_the_market_of_the_study_is_what_its_truth_says() -> None:
