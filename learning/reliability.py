@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
 from learning.metrics import N_BINS, Z_95, Bin, calibration_curve
+from qscore.isotonic import rising_means
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -139,8 +139,7 @@ def corp_curve(probability: FloatArray, happened: BoolArray) -> tuple[FloatArray
 
 def _corp(probability: FloatArray, happened: BoolArray) -> FloatArray:
     _, place, n = np.unique(probability, return_inverse=True, return_counts=True)
-    won = np.bincount(place[happened], minlength=len(n))
-    return np.asarray(isotonic_regression(won / n, weights=n.astype(np.float64)).x[place], dtype=np.float64)
+    return rising_means(np.bincount(place[happened], minlength=len(n)), n)[place]
 
 
 def _places(probability: FloatArray) -> npt.NDArray[np.int64]:

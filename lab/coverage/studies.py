@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lab.coverage import calibration, labels, leaks, simulator, skill
+from lab.coverage import calibration, heads, labels, leaks, simulator, skill
 from lab.coverage.check import Study
 from signals.errors import Permanent
 
@@ -25,6 +25,7 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject(7, "calibration by evidence", calibration.study),
     Subject(12, "ensemble with skill", skill.study),
     Subject(12, "ensemble with skill, many outcomes", skill.study_of_many_outcomes),
+    Subject(12, "heads beside the score", heads.study),
 )
 """In the order of their numbers."""
 
