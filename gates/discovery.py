@@ -21,6 +21,8 @@ WordArray = npt.NDArray[np.uint64]
 
 SHIFTS: Final = 1_000
 LEVEL: Final = 0.05
+SMALLEST_CELL: Final = 10
+"""Signals every cell of an interaction needs."""
 DAY_MS: Final = 86_400_000
 
 
@@ -75,16 +77,23 @@ class Looked:
     """Everything one run of the pipeline looked at: places of the members and the z of each cell, NaN if too small.
 
     ``members`` holds the solos, then pairs and triplets of the best; -1 fills the empty places: int64 (n_cells, 3).
+    ``together`` is the interaction's z of each pair and triplet, the smaller of the two scales, without sign; NaN for
+    solos, nested combinations and those with a cell too small.
     """
 
     members: IntArray
     z: FloatArray
+    together: FloatArray
 
     @property
     def highest(self) -> float:
         """The largest z, −inf when nothing was large enough to be looked at."""
-        known = self.z[np.isfinite(self.z)]
-        return float(known.max()) if len(known) > 0 else -math.inf
+        return _highest(self.z)
+
+    @property
+    def highest_together(self) -> float:
+        """The largest z of an interaction, −inf when none was looked at."""
+        return _highest(self.together)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,12 +101,14 @@ class MaxT:
     """Corrected p-values of everything that was looked at.
 
     ``p``: (n_cells,), the share of shifted outcomes whose best look was as good, the real one counted in; NaN for
-    cells too small. ``null``: (n_shifts,), the best z of each shift. ``floor`` = 1/(n_shifts + 1): no p lies below.
+    cells too small. ``null``: (n_shifts,), the best z of each shift. ``p_together`` the same for interactions, among
+    themselves. ``floor`` = 1/(n_shifts + 1): no p lies below.
     """
 
     looked: Looked
     p: FloatArray
     null: FloatArray
+    p_together: FloatArray
 
     @property
     def shifts(self) -> int:
@@ -118,10 +129,21 @@ class Pipeline:
     trades : TimeOrdered
     top : how many of the best solo variables are combined; none for all of them
     enough : signals on either side from which on a cell is looked at
+    nested : bool (n_variables, n_variables), which contain each other by definition: they have no interaction
+    interactions : whether they are looked at as well
     """
 
-    def __init__(self, trades: TimeOrdered, *, top: int | None = TOP, enough: int = ENOUGH) -> None:
-        self.trades, self.top, self.enough = trades, top, enough
+    def __init__(
+        self,
+        trades: TimeOrdered,
+        *,
+        top: int | None = TOP,
+        enough: int = ENOUGH,
+        nested: BoolArray | None = None,
+        interactions: bool = True,
+    ) -> None:
+        self.trades, self.top, self.enough, self.interactions = trades, top, enough, interactions
+        self._nested = np.eye(len(trades.names), dtype=np.bool_) if nested is None else nested
         self._places = np.arange(len(trades.names))
         self._passing = _ones(trades.passed)
         self._known = _ones(trades.known)
@@ -133,17 +155,20 @@ class Pipeline:
         ----------
         won : ndarray of bool, shape (n,)
         """
-        outcome = packed_bits(won[None, :])[0]
-        solo_z, delta = self._solo(outcome, int(np.count_nonzero(won)))
+        outcome, wins = packed_bits(won[None, :])[0], int(np.count_nonzero(won))
+        solo_z, delta = self._solo(outcome, wins)
         looked = [np.column_stack((self._places, np.full((len(self._places), 2), -1)))]
-        found = [solo_z]
+        found, together = [solo_z], [np.full(len(self._places), np.nan)]
         best = self._best(delta)
         for size in (2, 3):
             if len(best) >= size:
                 members = best[cells(len(best), size)]
-                found.append(self._cell_z(members, outcome, int(np.count_nonzero(won))))
                 looked.append(np.column_stack((members, np.full((len(members), 3 - size), -1))))
-        return Looked(np.concatenate(looked).astype(np.int64), np.concatenate(found))
+                found.append(self._cell_z(members, outcome, wins))
+                together.append(
+                    self._together(members, outcome) if self.interactions else np.full(len(members), np.nan)
+                )
+        return Looked(np.concatenate(looked).astype(np.int64), np.concatenate(found), np.concatenate(together))
 
     def _best(self, delta: FloatArray) -> IntArray:
         if self.top is None:
@@ -174,6 +199,41 @@ class Pipeline:
             both = np.bitwise_and.reduce(trades.known[members], axis=1)
             known, known_wins = _ones(both), _ones(both & outcome)
         return self._enough(pooled_z(passing_wins, n, known_wins - passing_wins, known - n), n, known - n)
+
+    def _together(self, members: IntArray, outcome: WordArray) -> FloatArray:
+        """Interaction z of each combination: the smaller of log-odds and additive, without sign."""
+        size = members.shape[1]
+        n, wins = (self._states(members, words) for words in (None, outcome))
+        sign = np.array([-1.0 if (size - state.bit_count()) % 2 else 1.0 for state in range(2**size)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rate, smooth = wins / n, (wins + 0.5) / (n + 1.0)
+            spread = smooth * (1.0 - smooth)
+            log_odds = (np.log(smooth) - np.log1p(-smooth)) @ sign / np.sqrt((1.0 / ((n + 1.0) * spread)).sum(axis=1))
+            additive = rate @ sign / np.sqrt((spread / n).sum(axis=1))
+        inside = np.zeros(len(members), dtype=np.bool_)
+        for one in range(size):
+            for other in range(one + 1, size):
+                inside |= self._nested[members[:, one], members[:, other]]
+        small = (n.min(axis=1) < SMALLEST_CELL) | inside
+        return np.where(small, np.nan, np.minimum(np.abs(log_odds), np.abs(additive)))
+
+    def _states(self, members: IntArray, outcome: WordArray | None) -> FloatArray:
+        """Signals (or wins) in each state of the members, shape (n_cells, 2**size); bit 0 is the last member."""
+        trades, size = self.trades, members.shape[1]
+        found = np.empty((len(members), 2**size), dtype=np.float64)
+        for state in range(2**size):
+            rows = [
+                trades.passed[column] if state >> (size - 1 - place) & 1 else trades.known[column]
+                for place, column in enumerate(members.T)
+            ]
+            both = np.bitwise_and.reduce(rows, axis=0)
+            found[:, state] = _ones(both if outcome is None else both & outcome)
+        # So far "passes these, anything known of the others": take what passes more out, one member after another.
+        for bit in range(size):
+            for state in range(2**size):
+                if not state >> bit & 1:
+                    found[:, state] -= found[:, state | 1 << bit]
+        return found
 
     def _enough(self, value: FloatArray, n: IntArray, failing: IntArray) -> FloatArray:
         return np.where(np.minimum(n, failing) >= self.enough, value, np.nan)
@@ -227,12 +287,22 @@ def max_t(pipeline: Pipeline, *, rng: np.random.Generator, shifts: int = SHIFTS)
     trades = pipeline.trades
     real = pipeline.look(trades.won)
     sizes = shift_sizes(trades.at_ms, shifts, rng)
-    null = np.array([pipeline.look(np.roll(trades.won, size)).highest for size in sizes.tolist()], dtype=np.float64)
-    ordered = np.sort(null)
-    known = np.isfinite(real.z)
+    shifted = [pipeline.look(np.roll(trades.won, size)) for size in sizes.tolist()]
+    null = np.array([look.highest for look in shifted], dtype=np.float64)
+    null_together = np.array([look.highest_together for look in shifted], dtype=np.float64)
+    return MaxT(real, _corrected(real.z, null), null, _corrected(real.together, null_together))
+
+
+def _corrected(z: FloatArray, null: FloatArray) -> FloatArray:
+    ordered, known = np.sort(null), np.isfinite(z)
     # Sums of the same counts in another order: equal z on paper must count as equal.
-    as_good = len(ordered) - np.searchsorted(ordered, np.where(known, real.z, 0.0) - 1e-12, side="left")
-    return MaxT(real, np.where(known, (1.0 + as_good) / (len(ordered) + 1.0), np.nan), null)
+    as_good = len(ordered) - np.searchsorted(ordered, np.where(known, z, 0.0) - 1e-12, side="left")
+    return np.where(known, (1.0 + as_good) / (len(ordered) + 1.0), np.nan)
+
+
+def _highest(z: FloatArray) -> float:
+    known = z[np.isfinite(z)]
+    return float(known.max()) if len(known) > 0 else -math.inf
 
 
 def _ones(words: WordArray) -> IntArray:
