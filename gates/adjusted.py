@@ -41,12 +41,14 @@ def design_of(score: FloatArray, bucket: IntArray) -> FloatArray:
     -------
     ndarray of shape (n, n_columns), with a column of ones
     """
+    if len(score) == 0:
+        return np.empty((0, 1))
     known = np.isfinite(score)
     filled = np.where(known, score, float(score[known].mean()) if known.any() else 0.0)
     spread = float(filled.std())
     line = (filled - filled.mean()) / spread if spread > 0.0 else np.zeros_like(filled)
     # Bent at its terciles: linear between, so that a score with a plateau is still held fast.
-    bends = [np.maximum(line - bend, 0.0) for bend in np.unique(np.quantile(line, (1 / 3, 2 / 3)))] if len(line) else []
+    bends = [np.maximum(line - bend, 0.0) for bend in np.unique(np.quantile(line, (1 / 3, 2 / 3)))]
     levels = np.unique(bucket)[1:]
     columns = [np.ones_like(line), line, *bends, *((bucket == level).astype(np.float64) for level in levels)]
     return np.column_stack(columns)

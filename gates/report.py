@@ -265,6 +265,7 @@ def gate_report(
     seen = counted(Packed.of(verdicts, trades.won), variables, original=original, top=settings.top, kernel=kernel)
     search = _Search(trades, variables, verdicts, settings)
     looks = _Looks(trades, verdicts, seen, search)
+    solos = looks.solos()
     return GateReport(
         verdict=search.verdict,
         n=len(trades),
@@ -273,7 +274,7 @@ def gate_report(
         last_ms=int(trades.at_ms[-1]) if len(trades) else 0,
         split_ms=search.split_ms,
         counted=seen,
-        solos=looks.solos(),
+        solos=solos,
         combinations=looks.combinations(),
         months=_months(trades, verdicts),
         quantiles=dict(quantiles),
@@ -391,10 +392,12 @@ class _Looks:
         rng = np.random.default_rng([search.at, 1])
         self._results = DayResampler(trades.at_ms // DAY_MS, trades.net_r, rng=rng)
         self._held = design_of(trades.score, trades.bucket)
+        self._leaking: frozenset[str] = frozenset()
 
     def solos(self) -> tuple[Row, ...]:
         """One row for each variable."""
         rows = [self._row((solo.name,)) for solo in self._seen.solos]
+        self._leaking = frozenset(row.members[0] for row in rows if row.leak_suspect)
         return _with_shrunk(rows)
 
     def combinations(self) -> tuple[Row, ...]:
@@ -422,7 +425,8 @@ class _Looks:
         others, other_wins = int(failing.sum()), int((failing & won).sum())
         p, later = self._search.p(members), self._search.later(members)
         separated = (wins, other_wins) in ((n, 0), (0, others))
-        leak = separated and min(n, others) > 0 and n + others >= SEPARATED
+        # A combination with a leak in it knows the outcome as well, whatever its other members dilute.
+        leak = (separated and min(n, others) > 0 and n + others >= SEPARATED) or not self._leaking.isdisjoint(members)
         return Row(
             members=members,
             n=n,
