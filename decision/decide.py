@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qscore.threshold import Threshold
+from scorer.heads import Told
 from scorer.heuristic import NEUTRAL_SCORE, HeuristicScore
+from scorer.neighbours import Neighbours
 from signals.context import Context
 from signals.profile import Profile, RunMode
 from signals.reasons import Reason
@@ -34,6 +36,8 @@ class Scoring:
     """A score in [0, 100] with its source and parts; ``win_probability`` only when a calibrated model spoke.
 
     ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
+    ``neighbours``, ``win_bounds`` (the win probabilities left open) and what the heads beside the score ``told`` are
+    shown; no decision looks at them.
     """
 
     score: float
@@ -44,6 +48,9 @@ class Scoring:
     missing: tuple[str, ...] = ()
     model_score: float | None = None
     fault: str | None = None
+    neighbours: Neighbours | None = None
+    told: Told | None = None
+    win_bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy as np
 from lab.attempts import Attempt, History
 from lab.compare import Setting
 from lab.figures import VERDICT_COST_BPS
+from lab.heads import HeadFigures
 from lab.placebo import Placebo, gate_of, shuffled_lift
 from lab.statistics import (
     RESAMPLES,
@@ -24,7 +25,9 @@ from lab.statistics import (
     resample_days,
 )
 from lab.trade import Trade, TradeTable
+from learning.head_report import Comparison
 from learning.metrics import Bin, Metrics, measure
+from learning.reliability import Reliability, reliability
 from qscore.row import TableRow
 from qscore.table import HEURISTIC, ThresholdBook, ThresholdTable
 from qscore.threshold import OPEN, SEED, Clamp
@@ -56,6 +59,7 @@ class Forecasts:
     auc: float | None
     score_quantiles: tuple[float, ...]
     curve: tuple[Bin, ...]
+    reliability: Reliability
     probability: FloatArray
     won: BoolArray
 
@@ -160,7 +164,11 @@ class AttemptFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself."""
+    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself.
+
+    ``heads`` are the forecasts beside the score, each as it stood at its decision; ``ablations`` compare families of
+    features on the whole run, walking forward.
+    """
 
     growth: float
     retrain_every: int
@@ -173,6 +181,8 @@ class Learning:
     moves: tuple[ThresholdMove, ...]
     placebos: tuple[Placebo, ...]
     settings: tuple[Setting, ...]
+    heads: tuple[HeadFigures, ...] = ()
+    ablations: tuple[Comparison, ...] = ()
 
     @property
     def published(self) -> int:
@@ -187,6 +197,8 @@ def learning_of(
     *,
     seed: int,
     settings: Sequence[Setting] = (),
+    heads: Sequence[HeadFigures] = (),
+    ablations: Sequence[Comparison] = (),
 ) -> Learning:
     """Reduce what a learner did, and what became of the signals it decided, to figures."""
     table = TradeTable.of(trades)
@@ -204,7 +216,15 @@ def learning_of(
         moves=_moves(history.books, profile),
         placebos=figures.placebos(),
         settings=tuple(settings),
+        heads=tuple(heads),
+        ablations=tuple(ablations),
     )
+
+
+def out_of_sample_of(history: History, trades: Sequence[Trade], *, seed: int) -> Forecasts | None:
+    """Forecasts of every bundle of a run, each on the signals it decided itself; none where no bundle decided any."""
+    published = {attempt.address: attempt for attempt in history.attempts if attempt.published}
+    return _Figures(TradeTable.of(trades), seed).pooled(published)
 
 
 def clamp_of(score_source: str, profile: Profile) -> Clamp:
@@ -362,6 +382,7 @@ class _Figures:
             auc=found.auc,
             score_quantiles=tuple(map(float, quantiles)),
             curve=found.curve,
+            reliability=reliability(probability, won),
             probability=probability,
             won=won,
         )

@@ -7,6 +7,7 @@ import math
 from lab import wording
 from lab.learned import AttemptFigures, Forecasts, Learning, TableFigures, ThresholdRow
 from lab.placebo import Placebo
+from learning.reliability import Reliability
 from signals.method import Method
 
 SHORT = 12
@@ -72,6 +73,13 @@ def placebo_bounds(found: Placebo) -> str:
     if not found.interval.known:
         return wording.DASH
     return f"{wording.signed(found.interval.low)} to {wording.signed(found.interval.high)}"
+
+
+def skill_bounds(low: float | None, high: float | None) -> str:
+    """The interval of a skill in percent."""
+    if low is None or high is None:
+        return wording.DASH
+    return f"{wording.signed(100.0 * low, 1)} to {wording.signed(100.0 * high, 1)}"
 
 
 def came_to(attempt: AttemptFigures) -> str:
@@ -146,6 +154,22 @@ def forecasts_line(found: Forecasts) -> tuple[str, ...]:
     )
 
 
+def reliability_line(found: Reliability) -> tuple[str, ...]:
+    """How forecasts and outcomes agree, in the order of the table's headings."""
+    return (
+        f"{found.n:,}",
+        wording.signed(found.squared_error, 4),
+        f"{wording.signed(found.squared_error_low, 4)} to {wording.signed(found.squared_error_high, 4)}",
+        wording.number(found.ece, 3),
+        wording.number(found.ece_null, 3),
+        wording.number(found.mce, 3),
+        wording.number(found.mce_null, 3),
+        wording.number(found.miscalibration, 4),
+        wording.number(found.discrimination, 4),
+        wording.probability(found.spiegelhalter_p),
+    )
+
+
 FORECAST_HEADINGS = (
     "n", "won", "mean forecast", "Brier", "base rate's", "skill", "95 % by days", "log-loss", "base rate's", "AUC",
 )  # fmt: skip
@@ -155,6 +179,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("out of fold", "The past records a bundle was trained from, each scored by heads that had not seen it."),
     ("Brier skill", "1 − Brier score / Brier score of the base rate. 0: no better than always saying the win rate."),
     ("calibration", "How often signals forecast at some probability won. On the diagonal forecast and truth agree."),
+    ("debiased ECE²", "Squared gap between forecasts and win rates over ten bins, less what chance puts in. 0: none."),
+    (
+        "MCB, DSC",
+        "Brier score = MCB − DSC + base rate's: lost by miscalibration, won by telling apart.",
+    ),
     ("placebo", "The same thresholds over scores dealt out anew. The lift that is lost came from the scores."),
     ("bundle", "What a training gives: model, calibration and threshold tables, signed and published as one."),
     ("clamp", "The range a learned threshold is held to: 60–95 for heuristic scores, open or 60–95 for the model's."),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab import learned_words, wording
 from lab.charts import Picture, draw_pictures
 from lab.figures import VERDICT_COST_BPS, Breakdown
 from lab.learned_charts import draw_learning
 from lab.summary import Summary
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PAGES = Path(__file__).parent / "pages"
 FULL_SHADE_R = 10.0
@@ -25,28 +28,7 @@ def write_page(summary: Summary, path: Path) -> None:
 
 def render_page(summary: Summary) -> str:
     """The page as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only reports need it
-    from markupsafe import Markup  # noqa: PLC0415 - comes with it
-
-    # Everything is escaped; only our own pictures, whose words are escaped where they are drawn, are markup.
-    environment = Environment(
-        loader=FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["glue"] = _glue
-
-    def shown(drawn: Iterable[Picture]) -> list[dict[str, str]]:
-        return [
-            {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
-             "wide": Markup(item.wide)}  # noqa: S704
-            for item in drawn
-        ]  # fmt: skip
-
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         summary=summary,
         run=summary.run,
         w=wording,
@@ -59,6 +41,34 @@ def render_page(summary: Summary) -> str:
         digest=summary.digest(),
         glossary=(*wording.GLOSSARY, *(() if summary.learning is None else learned_words.GLOSSARY)),
     )
+
+
+def page_template(name: str) -> Template:
+    """A template of this house, which escapes whatever it is given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only reports need it
+
+    environment = Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["glue"] = _glue
+    return environment.get_template(name)
+
+
+def shown(drawn: Iterable[Picture]) -> list[dict[str, str]]:
+    """Pictures for a template."""
+    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+
+    # Everything is escaped; only our own pictures, whose words are escaped where they are drawn, are markup.
+    return [
+        {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
+         "wide": Markup(item.wide)}  # noqa: S704
+        for item in drawn
+    ]  # fmt: skip
 
 
 def _glue(sentence: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lab import learned_words
+from lab.endings import Endings, OpenPosition, endings_of
 from lab.figures import (
     COSTS_BPS,
     VERDICT_COST_BPS,
@@ -57,6 +58,7 @@ class Summary:
     curves: tuple[Curve, ...]
     excursions: tuple[Excursion, ...]
     breakdowns: tuple[Breakdown, ...]
+    endings: tuple[Endings, ...]
     table: TradeTable
     learning: Learning | None = None
 
@@ -64,6 +66,10 @@ class Summary:
     def lift(self) -> GateLift:
         """The gate's lift at the cost of the verdict."""
         return next(item for item in self.lifts if item.cost_bps == VERDICT_COST_BPS)
+
+    def ending(self, name: str) -> Endings:
+        """How one group of positions ended."""
+        return next(item for item in self.endings if item.name == name)
 
     def breakdown(self, name: str) -> Breakdown:
         """Results by one property."""
@@ -106,8 +112,12 @@ def summarise(
     costs_bps: Sequence[float] = COSTS_BPS,
     run: RunInfo,
     learning: Learning | None = None,
+    waiting: Sequence[OpenPosition] = (),
 ) -> Summary:
-    """Reduce trades to a summary. The order of the trades means nothing; ``seed`` fixes every resample."""
+    """Reduce trades, and positions still open at the end, to a summary.
+
+    The order of the trades means nothing; ``seed`` fixes every resample.
+    """
     table = TradeTable.of(trades)
     costs = tuple(sorted({0.0, VERDICT_COST_BPS, *(float(cost) for cost in costs_bps)}))
     if not all(0.0 <= cost < math.inf for cost in costs):
@@ -136,6 +146,7 @@ def summarise(
         curves=figures.curves(),
         excursions=figures.excursions(),
         breakdowns=figures.breakdowns(),
+        endings=endings_of(table, waiting, seed=seed),
         table=table,
         learning=learning,
     )

@@ -20,7 +20,7 @@ from signals.profile import Clamping
 from signals.timeday import iso_utc
 
 SHORT = 12
-PAGE_WIDTH = 140
+PAGE_WIDTH = 190
 
 
 def console() -> Console:
@@ -84,20 +84,84 @@ def print_refusals(rows: list[dict[str, Any]], console: Console) -> None:
 
 def print_models(rows: list[dict[str, Any]], console: Console) -> None:
     """The bundles as a table."""
-    table = Table("bundle", "standing", "n", "wins", "trained up to", "source", "AUC", "Brier skill", box=SIMPLE_HEAD)
+    table = Table(
+        "bundle",
+        "standing",
+        "n",
+        "n eff",
+        "wins",
+        "timeouts",
+        "trained up to",
+        "source",
+        "AUC",
+        "Brier skill",
+        "debiased ECE",
+        "calibration",
+        "ensemble",
+        "skill walking forward",
+        "its twin",
+        box=SIMPLE_HEAD,
+    )
     for row in rows:
         metrics = row["metrics"]
         table.add_row(
             row["bundle"][:SHORT],
             row["standing"],
             str(row["n"]),
+            # Bundles from before this was measured say nothing of it.
+            f"{row['n_eff']:.0f}" if "n_eff" in row else "–",
             str(row["wins"]),
+            str(row.get("timeouts", 0)),
             iso_utc(row["last_ms"])[:16],
             row["source"],
             _figure(metrics.get("auc")),
             _figure(metrics.get("brier_skill")),
+            _figure((row.get("reliability") or {}).get("debiased_ece")),
+            str((row.get("ladder") or {}).get("rung", "–")),
+            (row.get("ensemble") or {}).get("method", "–"),
+            _skill(row.get("ensemble")),
+            _skill(row.get("ensemble_twin")),
         )
     console.print(table if rows else "no bundle has been published")
+    if rows:
+        # Of the bundle in force; each one has its own in the JSON.
+        served = next((row for row in rows if row["standing"] == "champion"), rows[-1])
+        _print_heads(served, console)
+
+
+def _print_heads(row: dict[str, Any], console: Console) -> None:
+    """What the bundle forecasts beside the win: validated when and how well, or why it says nothing."""
+    if not row.get("heads"):
+        return
+    names = ("head", "validated", "from", "to", "skill, %", "95 % by days", "AUC", "Brier", "ECE", "")
+    table = Table(*names, box=SIMPLE_HEAD, title=f"beside the win, bundle {row['bundle'][:SHORT]}")
+    for name, told in row["heads"].items():
+        began, ended = told.get("validation_ms") or (None, None)
+        low, high = told.get("skill_low"), told.get("skill_high")
+        table.add_row(
+            name,
+            str(told.get("n_validation", 0)),
+            "–" if began is None else iso_utc(began)[:10],
+            "–" if ended is None else iso_utc(ended)[:10],
+            _figure(_hundred(told.get("skill"))),
+            "–" if low is None or high is None else f"{100.0 * low:+.2f} … {100.0 * high:+.2f}",
+            *(_figure(told.get(figure)) for figure in ("auc", "brier", "ece")),
+            told.get("reason") or "answers",
+        )
+    console.print(table)
+
+
+def _hundred(value: float | None) -> float | None:
+    return None if value is None else 100.0 * value
+
+
+def _skill(standing: dict[str, Any] | None) -> str:
+    """Skill over the base rate of heads that knew the past only, with its bounds."""
+    skill = None if standing is None else standing["skill"]
+    if skill is None:
+        return "–"
+    bounds = (f"{100.0 * skill[name]:+.1f}" if skill[name] is not None else "?" for name in ("low", "high"))
+    return f"{100.0 * skill['skill']:+.1f} % ({' to '.join(bounds)})"
 
 
 def _figure(value: object) -> str:
@@ -217,7 +281,9 @@ def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
     from learning.rolling import rolling  # noqa: PLC0415
 
     rows, laid = wiring.store.trades(strategy)
-    read = {row["id"]: row for row in map(json.loads, rows)}
+    # A timeout that a later report made a win or a loss is one; as they were recorded they are not told here.
+    late = [row for row in wiring.store.timeouts(strategy) if json.loads(row)["id"] in laid]
+    read = {row["id"]: row for row in map(json.loads, (*rows, *late))}
     corrected = {name: json.loads(text) if text else None for name, text in laid.items()}
     gone = {name for name, row in corrected.items() if row is None}
     found = find_patterns(

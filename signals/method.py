@@ -35,3 +35,7 @@ class Methods:
 
 SPECIFIED = Methods()
 """Every step as the specification defines it."""
+EVIDENT = Methods(thresholds=Method.EVIDENCE, calibration=Method.EVIDENCE, ensemble=Method.EVIDENCE)
+"""The steps the evidence is for; what counts as an outcome stays the specification's."""
+HONEST = Methods.all(Method.EVIDENCE)
+"""Every step by evidence, timeouts and the life of labels too."""

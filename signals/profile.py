@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signals.errors import Invalid
+from signals.labelling import SEED_LABELLING, Labelling
 from signals.method import SPECIFIED, Method, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
@@ -112,9 +113,11 @@ class Profile:
     ``scorer.schema``; both default to the strategy's own name, so a user's profile may borrow either.
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
-    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
-    definition of each step of learning is in force; ``threshold_mode`` is the evidence method's, and ``require_badge``
-    lets nothing pass where its threshold is not certified.
+    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``neighbours`` is how
+    many past signals each one is compared with (shown, never decisive). ``heads`` also trains, with every attempt, how
+    far the price will go (shown, never decisive). ``method`` says which definition of each step of learning is in
+    force, ``labelling`` what the learner takes as an outcome; ``threshold_mode`` is the evidence method's, and
+    ``require_badge`` lets nothing pass where its threshold is not certified.
     """
 
     name: str
@@ -141,7 +144,10 @@ class Profile:
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
     decision_ttl_ms: int = 10_000
+    neighbours: int = 50
+    heads: bool = False
     method: Methods = SPECIFIED
+    labelling: Labelling = SEED_LABELLING
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -155,6 +161,7 @@ class Profile:
             (0.0 <= self.retrain_growth <= 10.0, "retrain_growth"),
             (self.max_training_rows == 0 or self.max_training_rows >= 100, "max_training_rows"),
             (0.0 < self.score_budget_ms <= 60_000.0, "score_budget_ms"),
+            (0 <= self.neighbours <= 500, "neighbours"),
             (self.decision_ttl_ms > 0, "decision_ttl_ms"),
             (self.max_age_ms is None or self.max_age_ms > 0, "max_age_ms"),
             (self.state_prefix in ("phantom", "scalp_phantom"), "state_prefix"),
@@ -185,6 +192,12 @@ class Profile:
         if self.max_age_ms is not None:
             return self.max_age_ms
         return 120_000 if timeframe is None else min(timeframe_ms(timeframe) // 4, 30_000)
+
+    @property
+    def takes_timeouts(self) -> bool:
+        """Whether its learner takes positions that their deadline ended, at their mark price."""
+        told = self.labelling.learn_from_timeouts
+        return self.method.labels is Method.EVIDENCE if told is None else told
 
     def next_training_at(self, attempted_at: int) -> int:
         """How many decisive outcomes ask for the next attempt after one at so many."""

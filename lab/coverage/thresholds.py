@@ -178,7 +178,7 @@ def _learned(world: World, n: int, replications: int, seed: int) -> Iterator[tup
 
 
 def regret_table(found: Sequence[Regrets]) -> list[tuple[str, ...]]:
-    """Regret in percent of the best thresholds' value: world, n, static, seed, evidence, share of the seed's, its error."""
+    """Regret in percent of the best value: world, n, static, seed, evidence, share of the seed's, its error."""
     return [
         (
             str(cell.world),

@@ -98,6 +98,26 @@ def test_patterns_say_what_was_seen(world: World) -> None:
     assert "no calibrated win probability" in page
 
 
+def test_outcomes_say_how_positions_end(world: World) -> None:
+    assert "no outcome" in penumbra("outcomes", "scalp").output
+    world.live(30)
+    world.ask(0.9)
+    found = json.loads(penumbra("outcomes", "scalp", "--json").output)
+    everything = found["groups"]["all"]
+    wins = everything["win_rate_of_decisive"] * 30
+    last = everything["incidence"][-1]
+    assert (everything["n"], everything["decisive"]) == (30 + everything["n_open"], 30)
+    # Each of them ended with its first candle, so nothing was lost from sight before.
+    assert last["tp"]["share"] + last["sl"]["share"] == pytest.approx(1.0)
+    assert last["tp"]["share"] == pytest.approx(wins / 30)
+    assert last["timeout"]["share"] == 0.0
+    assert last["tp"]["low_iid"] < last["tp"]["share"] < last["tp"]["high_iid"]
+    assert everything["mean_r_with_marks"]["value"] == pytest.approx((3.0 * wins - 30) / 30)
+    page = penumbra("outcomes", "scalp").output
+    assert "open ones counted as not ended yet" in page
+    assert "phantom" in page
+
+
 def test_importance_and_patterns_are_kept_with_every_attempt(world: World) -> None:
     world.live(120)
     first = json.loads(penumbra("retrain", "scalp").output)
