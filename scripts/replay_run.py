@@ -217,7 +217,8 @@ class Scene:
         from learning.fit import fit_candidate  # noqa: PLC0415 - only a replay that learns needs scikit-learn
 
         fits = SharedFits(fit_candidate if fit is None else fit)
-        played = [(RULES, self.play(fit=rules_only), False)]
+        # By the specified thresholds whatever the profile says: what the others are measured against stays the same.
+        played = [(RULES, self.play(replace(self.profile, method=SPECIFIED), rules_only), False)]
         own = (self.profile.method, self.profile.clamp)
         results: list[Mapping[str, Any]] = []
         for name, method, clamp in variants(self.profile):

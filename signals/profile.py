@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from signals.errors import Invalid
 from signals.labelling import SEED_LABELLING, Labelling
-from signals.method import SPECIFIED, Method, Methods
+from signals.method import EVIDENT, Method, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -146,7 +146,7 @@ class Profile:
     decision_ttl_ms: int = 10_000
     neighbours: int = 50
     heads: bool = False
-    method: Methods = SPECIFIED
+    method: Methods = EVIDENT
     labelling: Labelling = SEED_LABELLING
     limits: Limits = Limits()
 

@@ -35,6 +35,8 @@ def world(
     monkeypatch.setenv("PENUMBRA_SIGNING_KEY", KEY.decode())
     monkeypatch.setenv("PENUMBRA_NAMESPACE", namespace)
     monkeypatch.setenv("PENUMBRA_PROFILES__SCALP__MAX_TRAINING_ROWS", "150")
+    for step in ("THRESHOLDS", "CALIBRATION", "ENSEMBLE"):
+        monkeypatch.setenv(f"PENUMBRA_PROFILES__SCALP__METHOD__{step}", "spec")
     monkeypatch.chdir(tmp_path)
     made = World(RedisStore(redis_client, namespace))
     assert CliRunner().invoke(main, ["migrate"], catch_exceptions=False).exit_code == 0
@@ -156,7 +158,9 @@ def test_thresholds_without_a_bundle(world: World, monkeypatch: pytest.MonkeyPat
     world.live(60)
     assert json.loads(penumbra("retrain", "scalp").output)["reason"] == "LEARN_AUC"
     rows = json.loads(penumbra("thresholds", "scalp", "--json").output)
-    (everything,) = (row for row in rows if row["bucket"] == "all")
+    whole = [row for row in rows if row["bucket"] == "all"]
+    assert {(row["method"], row["in_force"]) for row in whole} == {("spec", True), ("evidence", False)}
+    (everything,) = (row for row in whole if row["in_force"])
     assert (everything["scores"], everything["n"], everything["clamp"]) == ("heuristic", 60, "60–95")
     assert everything["wins"] + everything["losses"] == 60
     # Wins of 2 R and losses of 1 R break even at a third.

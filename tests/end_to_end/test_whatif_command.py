@@ -92,6 +92,8 @@ def test_bundles_come_from_the_record_and_say_again_what_they_said(
     monkeypatch.setenv("PENUMBRA_REDIS_URL", servers.redis_url)
     monkeypatch.setenv("PENUMBRA_POSTGRES_URL", postgres_dsn)
     monkeypatch.setenv("PENUMBRA_SIGNING_KEY", KEY.decode())
+    for step in ("THRESHOLDS", "CALIBRATION", "ENSEMBLE"):
+        monkeypatch.setenv(f"PENUMBRA_PROFILES__SCALP__METHOD__{step}", "spec")
     for name in ("OPEN_POSITIONS", "PER_SYMBOL", "EXECUTES_PER_MINUTE", "DAILY_LOSS_R", "DAILY_LOSS_MONEY"):
         monkeypatch.setenv(f"PENUMBRA_PROFILES__SCALP__LIMITS__{name}", "0")
     monkeypatch.chdir(tmp_path)
