@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from qscore.threshold import Threshold
+from scorer.heads import Told
 from scorer.heuristic import NEUTRAL_SCORE, HeuristicScore
+from scorer.neighbours import Neighbours
 from signals.context import Context
 from signals.profile import Profile, RunMode
 from signals.reasons import Reason
@@ -35,6 +37,8 @@ class Scoring:
 
     ``fault`` says why a model that was ready did not answer: whatever is scored instead may not execute.
     ``break_even`` is the win probability that pays for the losses in the table the score meets, where it is known.
+    ``neighbours``, ``win_bounds`` (the win probabilities left open) and what the heads beside the score ``told`` are
+    shown; no decision looks at them.
     """
 
     score: float
@@ -46,6 +50,9 @@ class Scoring:
     model_score: float | None = None
     fault: str | None = None
     break_even: float | None = None
+    neighbours: Neighbours | None = None
+    told: Told | None = None
+    win_bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def _judged(found: Candidate | Declined | None) -> Metrics | None:
 
 
 def _out_of_fold(candidate: Candidate) -> OutOfFold:
-    records = candidate.records
+    records = [record for record in candidate.records if record.decisive]
     return OutOfFold(
         probability=np.array([record.score / 100.0 for record in records], dtype=np.float64),
         won=np.array([record.won for record in records], dtype=np.bool_),

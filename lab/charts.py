@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ VARIABLES = {
 }  # fmt: skip
 COLOURS = {"executed": TAKEN, "refused": REFUSED, "always-take": ALWAYS, "win": GOOD, "loss": BAD, "timeout": MUTED}
 MOST_POINTS = 700
+HOUR_MS = 3_600_000
 MOST_STRETCHES = 180
 
 
@@ -62,24 +64,28 @@ def draw_pictures(summary: Summary) -> tuple[Picture, ...]:
 
 def draw_charts(summary: Summary, charts: Sequence[Chart]) -> tuple[Picture, ...]:
     """Draw some charts in the style of the page."""
-    found: list[Picture] = []
-    for name, title, draw, size, wide in charts:
-        with _style(f"penumbra-{name}"):
-            caption, svg = _draw(summary, draw, size, name, title)
-        wide_svg = ""
-        if wide is not None:
-            # Markers get their names from the salt: the same one would name them alike in both pictures.
-            with _style(f"penumbra-{name}-wide"):
-                wide_svg = _draw(summary, draw, wide, f"{name}-wide", title)[1]
-        found.append(Picture(name, title, caption, svg, wide_svg))
-    return tuple(found)
+    return tuple(
+        draw_picture(name, title, partial(draw, summary), size, wide) for name, title, draw, size, wide in charts
+    )
 
 
-def _draw(summary: Summary, draw: Draw, size: Size, name: str, title: str) -> tuple[str, str]:
+def draw_picture(name: str, title: str, draw: Callable[[Figure], str], size: Size, wide: Size | None = None) -> Picture:
+    """Draw one chart in the style of the page; ``draw`` fills the figure and gives the caption."""
+    with _style(f"penumbra-{name}"):
+        caption, svg = _draw(draw, size, name, title)
+    wide_svg = ""
+    if wide is not None:
+        # Markers get their names from the salt: the same one would name them alike in both pictures.
+        with _style(f"penumbra-{name}-wide"):
+            wide_svg = _draw(draw, wide, f"{name}-wide", title)[1]
+    return Picture(name, title, caption, svg, wide_svg)
+
+
+def _draw(draw: Callable[[Figure], str], size: Size, name: str, title: str) -> tuple[str, str]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - lazy on purpose
 
     figure = Figure(figsize=size, layout="constrained")
-    caption = draw(summary, figure)
+    caption = draw(figure)
     return caption, _inline_svg(figure, name, f"{title}. {caption}")
 
 
@@ -242,6 +248,32 @@ def _mean_r(summary: Summary, figure: Figure) -> str:
     return f"Points with 95 % intervals from resampled days; the thin line takes trades as independent.{tail}"
 
 
+def _incidence(summary: Summary, figure: Figure) -> str:
+    axes = figure.subplots()
+    if not summary.endings:
+        return empty_axes(axes, "No closed positions.")
+    whole = summary.endings[-1]
+    curve, hours = whole.curve, whole.horizon_ms / HOUR_MS
+    for place, (name, colour) in enumerate((("target", GOOD), ("stop", BAD), ("timeout", MUTED), ("other", INK))):
+        if curve.share[place, -1] <= 0.0:
+            continue
+        points = _thin(np.stack([curve.life_ms / HOUR_MS, 100.0 * curve.share[place]], axis=1), MOST_POINTS)
+        # A share holds until the next position ends: drawn to the end, from nothing at the entry.
+        moments, share = np.concatenate(([0.0], points[:, 0], [hours])), np.concatenate(([0.0], points[:, 1]))
+        axes.step(moments, np.concatenate((share, share[-1:])), where="post", color=colour, linewidth=1.8, label=name)
+        bounds = whole.shares[place][1].day
+        if bounds.known:
+            axes.plot([hours * 1.02] * 2, [100.0 * bounds.low, 100.0 * bounds.high], color=colour, linewidth=2.4)
+    axes.set_ylabel("% of positions")
+    axes.set_xlabel("hours since entry")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2, columnspacing=1.0)
+    shares = ", ".join(f"{name} {wording.percent(share.value)}" for name, share in whole.shares if share.value > 0.0)
+    return (
+        f"Cumulative incidence of {whole.n:,} positions, {whole.n_open:,} of them still open and counted as such: "
+        f"{shares}. Of decided trades alone {wording.percent(whole.win_rate)} won. Bars: 95 % from resampled days."
+    )
+
+
 def _outcomes(summary: Summary, figure: Figure) -> str:
     axes = figure.subplots()
     tallies = [tally for tally in summary.tallies if tally.n > 0]
@@ -384,6 +416,7 @@ _CHARTS: tuple[Chart, ...] = (
     ("equity", "Always-take, executed and refused", _equity, (4.9, 4.5), (11.0, 4.4)),
     ("mean-r", "Mean R after costs", _mean_r, (4.9, 3.6), None),
     ("outcomes", "How signals ended", _outcomes, (4.9, 3.6), None),
+    ("endings", "When positions end", _incidence, (4.9, 3.6), None),
     ("lift", "The gate against chance", _lift, (4.9, 3.6), None),
     ("histogram", "Distribution of results", _histogram, (4.9, 3.6), None),
     ("buckets", "Win rate and break-even by bucket", _buckets, (4.9, 4.6), None),

@@ -18,13 +18,17 @@ from lab.trade import Trade, TradeTable
 class Setting:
     """One setting's run. ``gain`` is what it made per signal more than the first setting, paired signal by signal.
 
-    A signal that is not executed makes 0; ``gain`` is in R per decided signal at the cost of the verdict.
+    A signal that is not executed makes 0; ``gain`` is in R per decided signal at the cost of the verdict. ``skill`` is
+    the Brier skill of its bundles on the decided signals they answered, all out of sample, and ``auc`` on the same;
+    none where no bundle answered.
     """
 
     name: str
     reported: bool
     bundles: int
     by_model: int
+    skill: Estimate | None
+    auc: float | None
     split: Split
     lift: GateLift
     placebo: Placebo
@@ -34,13 +38,18 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingRun:
-    """A finished run of one setting; ``reported`` marks the one the rest of the report is about."""
+    """A finished run of one setting; ``reported`` marks the one the rest of the report is about.
+
+    ``skill`` and ``auc`` are those of its bundles out of sample.
+    """
 
     name: str
     trades: Sequence[Trade]
     bundles: int
     decisions_hash: str
     reported: bool = False
+    skill: Estimate | None = None
+    auc: float | None = None
 
 
 def compare(runs: Sequence[SettingRun], *, seed: int) -> tuple[Setting, ...]:
@@ -61,6 +70,8 @@ def _setting(run: SettingRun, table: TradeTable, first: TradeTable | None, seed:
         reported=run.reported,
         bundles=run.bundles,
         by_model=sum(trade.decisive and trade.forecast is not None for trade in table.trades),
+        skill=run.skill,
+        auc=run.auc,
         split=figures.split(run.name, sample),
         lift=figures.lift(VERDICT_COST_BPS),
         placebo=shuffled_lift("all scores", net, gate, cost_bps=VERDICT_COST_BPS, rng=figures.rng("all scores")),

@@ -33,7 +33,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     remarks = [Text(f"• {remark}") for remark in summary.remarks]
     verdict = Text(summary.verdict, style=f"bold {STYLES[summary.standing]}")
     console.print(Panel(Group(verdict, *remarks), title=Text(_title(summary)), title_align="left", width=width))
-    tables = [_headline(summary), _costs(summary), _readings(summary), _balance(summary), _curves(summary)]
+    tables = [_headline(summary), _costs(summary), _endings(summary), _readings(summary)]
+    tables += [_balance(summary), _curves(summary)]
     tables.extend(_breakdown(summary, name) for name in SHOWN_BREAKDOWNS)
     for table in tables:
         if table.row_count > 0:
@@ -82,6 +83,25 @@ def _costs(summary: Summary) -> Table:
         day, iid = wording.mean_bounds(mean), wording.mean_bounds(mean, iid=True)
         total = wording.signed(at.total_r, 1)
         add_row(table, wording.basis_points(at.cost_bps), wording.signed(mean.value), day, iid, total)
+    return table
+
+
+def _endings(summary: Summary) -> Table:
+    table = titled_table(
+        "How positions end, open ones as not ended yet; mean R at 10 bp with timeouts at their marks",
+        "", "n", "open", "n eff", "target", "stop", "timeout", "win rate", "mean R",
+    )  # fmt: skip
+    for item in summary.endings:
+        add_row(
+            table,
+            item.name,
+            f"{item.n:,}",
+            f"{item.n_open:,}",
+            wording.number(item.n_eff, 0),
+            *(f"{wording.percent(share.value)}\n{wording.rate_bounds(share)}" for _, share in item.shares[:3]),
+            wording.percent(item.win_rate),
+            f"{wording.signed(item.mean_r.value)}\n{wording.mean_bounds(item.mean_r, 2)}",
+        )
     return table
 
 

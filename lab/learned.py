@@ -12,6 +12,7 @@ import numpy as np
 from lab.attempts import Attempt, History
 from lab.compare import Setting
 from lab.figures import VERDICT_COST_BPS
+from lab.heads import HeadFigures
 from lab.placebo import Placebo, gate_of, shuffled_lift
 from lab.statistics import (
     RESAMPLES,
@@ -24,7 +25,10 @@ from lab.statistics import (
     resample_days,
 )
 from lab.trade import Trade, TradeTable
+from learning.head_report import Comparison
 from learning.metrics import Bin, Metrics, measure
+from learning.reliability import Reliability, reliability
+from qscore.row import TableRow
 from qscore.table import HEURISTIC, ThresholdBook, ThresholdTable
 from qscore.threshold import OPEN, SEED, Clamp
 from signals.profile import Clamping, Profile
@@ -55,6 +59,7 @@ class Forecasts:
     auc: float | None
     score_quantiles: tuple[float, ...]
     curve: tuple[Bin, ...]
+    reliability: Reliability
     probability: FloatArray
     won: BoolArray
 
@@ -77,7 +82,12 @@ class BundleFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdRow:
-    """A threshold in force at the end: what it was learned from, what the clamp made of it."""
+    """A threshold at the end: what it was learned from, what the clamp made of it, and how sure it is.
+
+    ``interval`` is its 90 % bootstrap interval before the clamp. What only the evidence method tells (effective number
+    of records, their share in the curve near the threshold, the chance that it breaks even there) is none in a row of
+    the seed rule; ``certified_from`` is the score above which wins are shown to pay, none without a badge.
+    """
 
     bucket: str
     n: int
@@ -92,17 +102,31 @@ class ThresholdRow:
     clamp: str
     source: str
     note: str
+    interval: tuple[int, int] | None = None
+    effective_n: float | None = None
+    own_weight: float | None = None
+    reached: float | None = None
+    certified_from: int | None = None
+    shrunk: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFigures:
-    """One table in force at the end; ``w`` is the ensemble's share in the scores it is for."""
+    """One table in force at the end; ``w`` is the ensemble's share in the scores it is for.
+
+    ``rows`` are by the ``method`` in force, ``beside`` the same situations by the other one; ``m`` is how many
+    pseudo-records of the common curve the evidence method gave each situation, ``inf`` for the curve alone.
+    """
 
     score_source: str
     w: float
     clamp: str
     records: int
+    method: str
+    m: str
     rows: tuple[ThresholdRow, ...]
+    beside: tuple[ThresholdRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +164,11 @@ class AttemptFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
-    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself."""
+    """The learning part of a report. ``out_of_sample`` pools all bundles, each on the signals it decided itself.
+
+    ``heads`` are the forecasts beside the score, each as it stood at its decision; ``ablations`` compare families of
+    features on the whole run, walking forward.
+    """
 
     growth: float
     retrain_every: int
@@ -153,6 +181,8 @@ class Learning:
     moves: tuple[ThresholdMove, ...]
     placebos: tuple[Placebo, ...]
     settings: tuple[Setting, ...]
+    heads: tuple[HeadFigures, ...] = ()
+    ablations: tuple[Comparison, ...] = ()
 
     @property
     def published(self) -> int:
@@ -167,6 +197,8 @@ def learning_of(
     *,
     seed: int,
     settings: Sequence[Setting] = (),
+    heads: Sequence[HeadFigures] = (),
+    ablations: Sequence[Comparison] = (),
 ) -> Learning:
     """Reduce what a learner did, and what became of the signals it decided, to figures."""
     table = TradeTable.of(trades)
@@ -184,7 +216,15 @@ def learning_of(
         moves=_moves(history.books, profile),
         placebos=figures.placebos(),
         settings=tuple(settings),
+        heads=tuple(heads),
+        ablations=tuple(ablations),
     )
+
+
+def out_of_sample_of(history: History, trades: Sequence[Trade], *, seed: int) -> Forecasts | None:
+    """Forecasts of every bundle of a run, each on the signals it decided itself; none where no bundle decided any."""
+    published = {attempt.address: attempt for attempt in history.attempts if attempt.published}
+    return _Figures(TradeTable.of(trades), seed).pooled(published)
 
 
 def clamp_of(score_source: str, profile: Profile) -> Clamp:
@@ -216,24 +256,35 @@ def _table(found: ThresholdTable, profile: Profile) -> TableFigures:
         w=found.w,
         clamp=str(clamp),
         records=found.records,
-        rows=tuple(
-            ThresholdRow(
-                bucket=row.bucket,
-                n=row.n,
-                wins=row.wins,
-                losses=row.losses,
-                mean_win_r=row.mean_win_r,
-                mean_loss_r=row.mean_loss_r,
-                p_min=row.p_min,
-                threshold=row.threshold.value,
-                unclamped=row.threshold.unclamped,
-                closed=row.threshold.closed,
-                clamp=str(row.clamp),
-                source=row.threshold.source.value,
-                note=row.note,
-            )
-            for row in found.rows(clamp)
-        ),
+        method=found.policy.method.value,
+        m="" if found.evidence is None else f"{found.evidence.m:g}",
+        rows=tuple(_row(row) for row in found.rows(clamp)),
+        beside=tuple(_row(row) for row in found.rows(clamp, found.policy.method.other)),
+    )
+
+
+def _row(row: TableRow) -> ThresholdRow:
+    return ThresholdRow(
+        bucket=row.bucket,
+        n=row.n,
+        wins=row.wins,
+        losses=row.losses,
+        mean_win_r=row.mean_win_r,
+        mean_loss_r=row.mean_loss_r,
+        p_min=row.p_min,
+        threshold=row.threshold.value,
+        unclamped=row.threshold.unclamped,
+        closed=row.threshold.closed,
+        clamp=str(row.clamp),
+        source=row.source.value,
+        note=row.note,
+        interval=row.interval,
+        effective_n=row.effective_n,
+        own_weight=row.own_weight,
+        reached=row.reached,
+        certified_from=row.certified_from,
+        shrunk=row.shrunk,
+        held=row.held,
     )
 
 
@@ -331,6 +382,7 @@ class _Figures:
             auc=found.auc,
             score_quantiles=tuple(map(float, quantiles)),
             curve=found.curve,
+            reliability=reliability(probability, won),
             probability=probability,
             won=won,
         )

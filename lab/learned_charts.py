@@ -27,7 +27,9 @@ from lab.charts import (
 from lab.figures import VERDICT_COST_BPS, Group
 from lab.learned import Forecasts, Learning, ThresholdMove
 from lab.summary import Summary
-from qscore.table import ALL, HEURISTIC
+from learning.reliability import corp_curve
+from qscore.row import ALL
+from qscore.table import HEURISTIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +124,8 @@ def _calibration(summary: Summary, figure: Figure) -> str:
     skill = wording.signed(100 * honest.brier_skill.value, 1)
     return (
         f"{honest.n:,} signals decided by {_count(learning.published, 'bundle')} after publication, in tenths, with "
-        f"95 % Wilson intervals; larger points hold more. Brier skill {skill} % ({words.bounds_percent(honest)})."
+        "95 % Wilson intervals; larger points hold more; thin steps are the same without bins. "
+        f"Brier skill {skill} % ({words.bounds_percent(honest)})."
     )
 
 
@@ -133,6 +136,9 @@ def _count(n: int, word: str) -> str:
 def _curve(axes: Axes, found: Forecasts, colour: str, label: str, width: float) -> None:
     x = [100.0 * entry.mean_probability for entry in found.curve]
     axes.plot(x, [100.0 * entry.win_rate for entry in found.curve], color=colour, linewidth=width, label=label)
+    # The same without bins: bins can hide or make a bend.
+    forecast, rate = corp_curve(found.probability, found.won)
+    axes.step(100.0 * forecast, 100.0 * rate, where="mid", color=colour, linewidth=width * 0.5, alpha=0.6)
     for place, entry in zip(x, found.curve, strict=True):
         bounds = [100.0 * entry.win_rate_low, 100.0 * entry.win_rate_high]
         axes.plot([place] * 2, bounds, color=colour, linewidth=width * 0.6, alpha=0.7)

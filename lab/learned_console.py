@@ -21,8 +21,11 @@ def learning_tables(learning: Learning) -> list[Table]:
         _placebos(learning),
         _forecasts(learning),
         _curve(learning),
+        _reliability(learning),
         *_thresholds(learning),
         _moves(learning),
+        _heads(learning),
+        _ablations(learning),
         _attempts(learning),
     ]
 
@@ -51,7 +54,7 @@ def _setting_cells(item: Setting) -> tuple[str, ...]:
     group = item.split.executed
     means = (f"{wording.signed(at.mean_r.value)}\n{wording.mean_bounds(at.mean_r, 2)}" for at in group.at_cost)
     return (
-        f"{item.name}{' *' if item.reported else ''}",
+        f"{item.name}{' *' if item.reported else ''}{_skill(item)}",
         f"{group.n:,}",
         f"{wording.percent(group.win_rate.value)}\n{wording.rate_bounds(group.win_rate)}",
         *means,
@@ -59,6 +62,15 @@ def _setting_cells(item: Setting) -> tuple[str, ...]:
         f"{wording.signed(item.placebo.placebo_mean)}\np {wording.probability(item.placebo.p)}",
         wording.signed(item.split.refused.verdict.mean_r.value),
     )
+
+
+def _skill(item: Setting) -> str:
+    """Brier skill of the setting's bundles out of sample, as a second line."""
+    if item.skill is None:
+        return ""
+    bounds = item.skill.day
+    told = f"{wording.signed(100.0 * bounds.low, 1)} to {wording.signed(100.0 * bounds.high, 1)}"
+    return f"\nskill {wording.signed(100.0 * item.skill.value, 1)} %" + (f"\n{told}" if bounds.known else "")
 
 
 def _always_cells(item: Setting) -> tuple[str, ...]:
@@ -115,14 +127,33 @@ def _curve(learning: Learning) -> Table:
     return table
 
 
+def _reliability(learning: Learning) -> Table:
+    table = titled_table(
+        "Do forecasts come true? (null: the plain error of a perfect forecaster)",
+        "", "n", "debiased ECE²", "95 %", "ECE", "null", "MCE", "null", "MCB", "DSC", "Spiegelhalter p", first_width=8,
+    )  # fmt: skip
+    told = [("all, out of sample", learning.out_of_sample)]
+    for bundle in learning.bundles[-MOST_BUNDLES:]:
+        told += [(f"{bundle.address[:6]}, out of fold", bundle.out_of_fold)]
+    for name, found in told:
+        if found is not None:
+            add_row(table, name, *words.reliability_line(found.reliability))
+    return table
+
+
 def _thresholds(learning: Learning) -> list[Table]:
     tables = []
     for found in learning.tables:
+        kind = words.kind(found.score_source)
         table = titled_table(
-            f"Thresholds of {words.kind(found.score_source)} scores at the end ({found.records:,} records)",
-            "", "n", "wins", "losses", "W", "L", "p_min", "threshold", "clamp", "source",
+            f"Thresholds of {kind} scores at the end ({found.records:,} records, method {found.method})",
+            "", "n", "wins", "losses", "W", "L", "p_min", "threshold", "90 %", "clamp", "source",
         )  # fmt: skip
-        for row in found.rows:
+        beside = titled_table(
+            f"Beside them, of {kind} scores: {words.method(found)}",
+            "", "other method", "90 %", "effective n", "own records", "badge",
+        )  # fmt: skip
+        for row, other, evidence in words.by_method(found):
             add_row(
                 table,
                 row.bucket,
@@ -133,10 +164,21 @@ def _thresholds(learning: Learning) -> list[Table]:
                 words.optional(row.mean_loss_r, 2),
                 words.optional(row.p_min),
                 words.threshold(row),
+                words.interval(row),
                 words.clamp(row),
                 row.source,
             )
-        tables.append(table)
+            if other is not None and evidence is not None:
+                add_row(
+                    beside,
+                    row.bucket,
+                    words.threshold(other),
+                    words.interval(other),
+                    words.optional(evidence.effective_n, 0),
+                    words.share(evidence.own_weight),
+                    words.badge(row),
+                )
+        tables += [table, beside]
     return tables
 
 
@@ -147,6 +189,48 @@ def _moves(learning: Learning) -> Table:
             continue
         for at_ms, value, n in zip(move.at_ms, move.threshold, move.n, strict=True):
             add_row(table, words.kind(move.score_source), wording.moment(at_ms), words.optional(value, 0), f"{n:,}")
+    return table
+
+
+def _heads(learning: Learning) -> Table:
+    table = titled_table(
+        "Forecasts beside the score, out of sample (skill against the mean of these outcomes; they decide nothing)",
+        "", "n", "days", "mean", "forecast", "skill, %", "95 % by days", "AUC", "Brier",
+        "ECE / perfect", "MCE / perfect",
+    )  # fmt: skip
+    for item in learning.heads:
+        add_row(
+            table,
+            item.name,
+            f"{item.n:,}",
+            f"{item.n_days:,}",
+            words.optional(item.mean),
+            words.optional(item.mean_said),
+            wording.signed(100.0 * item.skill, 1),
+            words.skill_bounds(item.skill_low, item.skill_high),
+            words.optional(item.auc),
+            words.optional(item.brier),
+            f"{words.optional(item.ece)} / {words.optional(item.ece_null)}",
+            f"{words.optional(item.mce)} / {words.optional(item.mce_null)}",
+        )
+    return table
+
+
+def _ablations(learning: Learning) -> Table:
+    table = titled_table(
+        "All features against one family and context, walking forward (mean loss spared, 95 % by days, paired)",
+        "", "against", "n", "spared", "from", "to",
+    )  # fmt: skip
+    for item in learning.ablations:
+        add_row(
+            table,
+            item.name,
+            f"{item.worse} alone",
+            f"{item.n:,}",
+            wording.signed(item.gain, 4),
+            wording.DASH if item.low is None else wording.signed(item.low, 4),
+            wording.DASH if item.high is None else wording.signed(item.high, 4),
+        )
     return table
 
 

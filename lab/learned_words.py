@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from lab import wording
-from lab.learned import AttemptFigures, Forecasts, Learning, ThresholdRow
+from lab.learned import AttemptFigures, Forecasts, Learning, TableFigures, ThresholdRow
 from lab.placebo import Placebo
+from learning.reliability import Reliability
+from signals.method import Method
 
 SHORT = 12
 ENOUGH_FORECASTS = 100
@@ -73,6 +75,13 @@ def placebo_bounds(found: Placebo) -> str:
     return f"{wording.signed(found.interval.low)} to {wording.signed(found.interval.high)}"
 
 
+def skill_bounds(low: float | None, high: float | None) -> str:
+    """The interval of a skill in percent."""
+    if low is None or high is None:
+        return wording.DASH
+    return f"{wording.signed(100.0 * low, 1)} to {wording.signed(100.0 * high, 1)}"
+
+
 def came_to(attempt: AttemptFigures) -> str:
     """What an attempt came to."""
     return f"bundle {attempt.bundle[:SHORT]}" if attempt.published else f"{attempt.reason}: {attempt.detail}"
@@ -86,6 +95,36 @@ def optional(value: float | None, digits: int = 3) -> str:
 def threshold(row: ThresholdRow) -> str:
     """A threshold as it acts: closed says that nothing passes."""
     return f"{row.threshold:g}, nothing passes" if row.closed else f"{row.threshold:g}"
+
+
+def interval(row: ThresholdRow) -> str:
+    """The 90 % interval of a threshold before its clamp."""
+    return wording.DASH if row.interval is None else f"{row.interval[0]}–{row.interval[1]}"
+
+
+def share(value: float | None) -> str:
+    """A share that may not be there."""
+    return wording.DASH if value is None else wording.percent(value, 0)
+
+
+def badge(row: ThresholdRow) -> str:
+    """From which score on wins are shown to pay, if it is shown."""
+    return wording.DASH if row.certified_from is None else f"from {row.certified_from}"
+
+
+def by_method(table: TableFigures) -> tuple[tuple[ThresholdRow, ThresholdRow | None, ThresholdRow | None], ...]:
+    """Every row in force, the one of the other method, and whichever of the two the evidence method learned."""
+    beside = table.beside or (None,) * len(table.rows)
+    return tuple(
+        (row, other, row if table.method == Method.EVIDENCE else other)
+        for row, other in zip(table.rows, beside, strict=True)
+    )
+
+
+def method(table: TableFigures) -> str:
+    """How far situations lean on each other by the evidence method."""
+    lean = {"": "no evidence", "0": "no situation borrows", "inf": "the common curve alone"}
+    return lean.get(table.m, f"{table.m} pseudo-records of the common curve each")
 
 
 def clamp(row: ThresholdRow) -> str:
@@ -115,6 +154,22 @@ def forecasts_line(found: Forecasts) -> tuple[str, ...]:
     )
 
 
+def reliability_line(found: Reliability) -> tuple[str, ...]:
+    """How forecasts and outcomes agree, in the order of the table's headings."""
+    return (
+        f"{found.n:,}",
+        wording.signed(found.squared_error, 4),
+        f"{wording.signed(found.squared_error_low, 4)} to {wording.signed(found.squared_error_high, 4)}",
+        wording.number(found.ece, 3),
+        wording.number(found.ece_null, 3),
+        wording.number(found.mce, 3),
+        wording.number(found.mce_null, 3),
+        wording.number(found.miscalibration, 4),
+        wording.number(found.discrimination, 4),
+        wording.probability(found.spiegelhalter_p),
+    )
+
+
 FORECAST_HEADINGS = (
     "n", "won", "mean forecast", "Brier", "base rate's", "skill", "95 % by days", "log-loss", "base rate's", "AUC",
 )  # fmt: skip
@@ -124,6 +179,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("out of fold", "The past records a bundle was trained from, each scored by heads that had not seen it."),
     ("Brier skill", "1 − Brier score / Brier score of the base rate. 0: no better than always saying the win rate."),
     ("calibration", "How often signals forecast at some probability won. On the diagonal forecast and truth agree."),
+    ("debiased ECE²", "Squared gap between forecasts and win rates over ten bins, less what chance puts in. 0: none."),
+    (
+        "MCB, DSC",
+        "Brier score = MCB − DSC + base rate's: lost by miscalibration, won by telling apart.",
+    ),
     ("placebo", "The same thresholds over scores dealt out anew. The lift that is lost came from the scores."),
     ("bundle", "What a training gives: model, calibration and threshold tables, signed and published as one."),
     ("clamp", "The range a learned threshold is held to: 60–95 for heuristic scores, open or 60–95 for the model's."),

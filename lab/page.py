@@ -14,7 +14,7 @@ from lab.learned_charts import draw_learning
 from lab.summary import Summary
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template
 
     from lab.fidelity import Fidelity
     from persistence.record import Head
@@ -31,46 +31,33 @@ def write_page(summary: Summary, path: Path) -> None:
 
 def render_page(summary: Summary) -> str:
     """The page as text."""
-    from markupsafe import Markup  # noqa: PLC0415 - only reports need it
-
-    def shown(drawn: Iterable[Picture]) -> list[dict[str, str]]:
-        return [
-            {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
-             "wide": Markup(item.wide)}  # noqa: S704
-            for item in drawn
-        ]  # fmt: skip
-
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            summary=summary,
-            run=summary.run,
-            w=wording,
-            pictures=shown(draw_pictures(summary)),
-            learning=summary.learning,
-            learning_pictures=shown(draw_learning(summary)),
-            words=learned_words,
-            f=fidelity_words,
-            months=_months(summary.breakdown("month")),
-            verdict_bps=VERDICT_COST_BPS,
-            digest=summary.digest(),
-            glossary=(*wording.GLOSSARY, *(() if summary.learning is None else learned_words.GLOSSARY)),
-        )
+    return page_template("report.html.j2").render(
+        summary=summary,
+        run=summary.run,
+        w=wording,
+        pictures=shown(draw_pictures(summary)),
+        learning=summary.learning,
+        learning_pictures=shown(draw_learning(summary)),
+        words=learned_words,
+        f=fidelity_words,
+        months=_months(summary.breakdown("month")),
+        verdict_bps=VERDICT_COST_BPS,
+        digest=summary.digest(),
+        glossary=(*wording.GLOSSARY, *(() if summary.learning is None else learned_words.GLOSSARY)),
     )
 
 
 def write_fidelity(found: Fidelity, path: Path, *, what: str, seed: int, head: Head) -> None:
     """Write the page of a record's twins alone."""
-    template = _environment().get_template("fidelity_page.html.j2")
+    template = page_template("fidelity_page.html.j2")
     text = template.render(found=found, words=fidelity_words, what=what, seed=seed, head=head)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _environment() -> Environment:
+def page_template(name: str) -> Template:
+    """A template of this house, which escapes whatever it is given."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only reports need it
 
-    # Everything is escaped; only our own pictures, whose words are escaped where they are drawn, are markup.
     environment = Environment(
         loader=FileSystemLoader(PAGES),
         autoescape=True,
@@ -80,7 +67,19 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["glue"] = _glue
-    return environment
+    return environment.get_template(name)
+
+
+def shown(drawn: Iterable[Picture]) -> list[dict[str, str]]:
+    """Pictures for a template."""
+    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+
+    # Everything is escaped; only our own pictures, whose words are escaped where they are drawn, are markup.
+    return [
+        {"name": item.name, "title": item.title, "caption": item.caption, "svg": Markup(item.svg),  # noqa: S704
+         "wide": Markup(item.wide)}  # noqa: S704
+        for item in drawn
+    ]  # fmt: skip
 
 
 def _glue(sentence: str) -> str:

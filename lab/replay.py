@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from decision.answer import Answer
 from decision.decide import Action
 from lab.attempts import History
+from lab.endings import OpenPosition
 from lab.recorded import shape_of
 from lab.trade import Trade
+from lab.verified import VectorCheck, Verified
 from market.candles import Candles
 from persistence.memory_store import MemoryStore
 from persistence.store import ClockKind
@@ -22,6 +25,7 @@ from runtime.judge import Judge
 from runtime.report import Reports
 from runtime.shelf import Shelf
 from runtime.trained import Trained
+from scorer.schema import SCHEMAS
 from signals.breaker import DEFAULT_THRESHOLDS, NO_BREAKERS, Thresholds
 from signals.bucket import Bucket
 from signals.candle import Candle
@@ -67,19 +71,24 @@ OnTrained = Callable[[str, Trained | None, MemoryStore], None]
 class Replayed:
     """Everything a replay found. ``decisions_hash`` covers every answer in order.
 
-    ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred.
+    ``breakers`` counts turns, like ``drawdown_r tripped``, among the last hundred; ``paths`` are the recorded ones.
+    ``vectors`` compares what every decision saw with what its record rebuilds to.
     """
 
     trades: tuple[Trade, ...]
     answers: int
     rejected: Mapping[str, int]
     still_open: int
+    waiting: tuple[OpenPosition, ...]
     skipped: int
     candle_counts: Mapping[str, int]
     decisions_hash: str
     trained: tuple[Trained, ...] = ()
     history: History = field(default_factory=History)
     breakers: Mapping[str, int] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    vectors: Verified = field(default_factory=Verified)
+    vectors_from_candles: Verified = field(default_factory=Verified)
 
 
 class Replay:
@@ -87,7 +96,8 @@ class Replay:
 
     ``admit`` decides at a signal's own moment whether the strategy sends it at all (one open signal per symbol and
     side); ``limits`` applies limits and ``breakers`` as live would; ``on_end`` is told when a position ends;
-    ``on_answer`` and ``on_trained`` let a caller watch.
+    ``on_ended`` is told how; ``on_answer`` and ``on_trained`` let a caller watch. ``store`` is an empty one of the
+    caller's: one that keeps its facts, or that answers for another policy.
     """
 
     def __init__(
@@ -99,14 +109,17 @@ class Replay:
         admit: Admit = lambda _signal: True,
         on_end: Callable[[str], None] = lambda _signal_id: None,
         on_answer: Callable[[Signal, Answer], None] = lambda _signal, _answer: None,
+        on_ended: Callable[[Ended], None] = lambda _ended: None,
         volatility_timeframes: Sequence[str] = ("5m", "15m", "1h", "4h"),
         learner_for: LearnerFor | None = None,
         on_trained: OnTrained = lambda _strategy, _trained, _store: None,
+        store: MemoryStore | None = None,
     ) -> None:
         self.profile = profile if limits else replace(profile, limits=UNLIMITED)
         self._admit, self._on_end, self._on_answer, self._on_trained = admit, on_end, on_answer, on_trained
+        self._on_ended = on_ended
         profiles = {profile.name: self.profile}
-        self.store = MemoryStore("replay", keep_facts=False)
+        self.store = MemoryStore("replay", keep_facts=False) if store is None else store
         self.store.create(ClockKind.DATA, now_ms=0)
         self.store.configure_breakers(breakers if limits else NO_BREAKERS, now_ms=0)
         self.store.register(
@@ -125,6 +138,7 @@ class Replay:
         self._follower = Follower(self.store, profiles, window=0, volatility_timeframes=volatility_timeframes)
         self._reports = Reports(self.store)
         self._hash = hashlib.sha256()
+        self._vectors = VectorCheck(SCHEMAS[profile.features])
         self._trades: list[Trade] = []
         self._rejected: Counter[str] = Counter()
         self._answers = self._skipped = 0
@@ -183,6 +197,9 @@ class Replay:
         answer = self._judge.judge(payload_of(signal))
         self._answers += 1
         self._hash.update(canonical_json(_decision_line(answer)).encode())
+        body = self.body(signal.id)
+        if body is not None:
+            self._vectors.decision(body)
         refused = answer.action is Action.REJECTED
         if refused or answer.position_id != signal.id:
             # Another signal's answer for the same bar opens nothing either.
@@ -191,6 +208,14 @@ class Replay:
         elif answer.executes:
             self.store.claim(signal.id, ENGINE, now_ms=self.store.now_ms())
         self._on_answer(signal, answer)
+
+    def body(self, signal_id: str) -> dict[str, Any] | None:
+        """What was recorded of a decision with a score; none of a refusal, or of another signal's answer."""
+        decision = self.store.decision(signal_id)
+        if decision is None or decision.signal_id != signal_id:
+            return None
+        body: dict[str, Any] = json.loads(decision.body)
+        return body if "features" in body else None
 
     def _ended(self, ended: Ended) -> None:
         closed, stored = ended.closed, ended.position
@@ -209,6 +234,7 @@ class Replay:
             nothing = {"signal_id": stored.signal_id, "price": closed.exit_price, "ts": closed.exit_ms, "quantity": 0.0}
             self._reports.fill(nothing)
         self._trades.append(trade_of(ended))
+        self._on_ended(ended)
         self._on_end(stored.signal_id)
 
     def _replayed(self) -> Replayed:
@@ -221,11 +247,24 @@ class Replay:
             answers=self._answers,
             rejected=dict(self._rejected),
             still_open=open_now,
+            waiting=self._waiting(),
             skipped=self._skipped,
             candle_counts=self.store.candle_counts(),
             decisions_hash=self._hash.hexdigest(),
             trained=tuple(self._trained),
             breakers=Counter(" ".join(line.split(" ")[1:3]) for line in turns),
+            paths=tuple(self.store.paths(self.profile.name)),
+            vectors=self._vectors.verified,
+        )
+
+    def _waiting(self) -> tuple[OpenPosition, ...]:
+        """Positions in the market when the candles ended; one that enters with the next candle is not."""
+        now_ms = self.store.now_ms()
+        found = self.store.open_positions(self.profile.name)
+        return tuple(
+            OpenPosition(one.entry_ms, now_ms - one.entry_ms, one.kind is Kind.EXECUTED)
+            for one in found
+            if now_ms > one.entry_ms
         )
 
     def _symbols(self) -> Sequence[str]:
@@ -272,7 +311,8 @@ def _decision_line(answer: Answer) -> dict[str, object]:
     if plain["propensity"] is None:
         # Where nothing could be explored the line stays what it was before anything could.
         del plain["explored"], plain["propensity"]
-    return plain
+    # What is shown beside the score decides nothing, and only the reported run has it: the same decisions, one hash.
+    return plain | {"expected_return_r": None, "p_stop": None}
 
 
 def trade_of(ended: Ended) -> Trade:

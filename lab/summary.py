@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lab import learned_words
+from lab.endings import Endings, OpenPosition, endings_of
 from lab.fidelity import Fidelity
 from lab.figures import (
     COSTS_BPS,
@@ -60,6 +61,7 @@ class Summary:
     curves: tuple[Curve, ...]
     excursions: tuple[Excursion, ...]
     breakdowns: tuple[Breakdown, ...]
+    endings: tuple[Endings, ...]
     table: TradeTable
     learning: Learning | None = None
     sizing: Sizing | None = None
@@ -69,6 +71,10 @@ class Summary:
     def lift(self) -> GateLift:
         """The gate's lift at the cost of the verdict."""
         return next(item for item in self.lifts if item.cost_bps == VERDICT_COST_BPS)
+
+    def ending(self, name: str) -> Endings:
+        """How one group of positions ended."""
+        return next(item for item in self.endings if item.name == name)
 
     def breakdown(self, name: str) -> Breakdown:
         """Results by one property."""
@@ -112,8 +118,12 @@ def summarise(
     run: RunInfo,
     learning: Learning | None = None,
     fidelity: Fidelity | None = None,
+    waiting: Sequence[OpenPosition] = (),
 ) -> Summary:
-    """Reduce trades to a summary. The order of the trades means nothing; ``seed`` fixes every resample."""
+    """Reduce trades, and positions still open at the end, to a summary.
+
+    The order of the trades means nothing; ``seed`` fixes every resample.
+    """
     table = TradeTable.of(trades)
     costs = tuple(sorted({0.0, VERDICT_COST_BPS, *(float(cost) for cost in costs_bps)}))
     if not all(0.0 <= cost < math.inf for cost in costs):
@@ -142,6 +152,7 @@ def summarise(
         curves=figures.curves(),
         excursions=figures.excursions(),
         breakdowns=figures.breakdowns(),
+        endings=endings_of(table, waiting, seed=seed),
         table=table,
         learning=learning,
         sizing=sizing(table, seed),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from lab.figures import VERDICT_COST_BPS, GateLift, RunInfo, Split, Standing, Tally
 from lab.statistics import Estimate
+from lab.trade import DAY_MS
 
 ENOUGH_TRADES = 30
 ENOUGH_DAYS = 20
@@ -15,6 +16,7 @@ ENOUGH_DAYS = 20
 DEMANDING_READINGS = (1, 2, 3, 5)
 """Readings an edge must survive besides the headline; ambiguous candles counted as wins prove nothing."""
 MANY_TIMEOUTS = 0.10
+SHORT_HISTORY_DAYS = 730
 DASH = "–"
 
 
@@ -134,6 +136,8 @@ def remarks(run: RunInfo, readings: Sequence[Split], tallies: Sequence[Tally], l
     executed = tallies[0]
     if run.source == "generated":
         found.append("The candles are generated: these results say nothing about a real market.")
+    else:
+        found.append(_on_the_sample(run))
     timeouts = executed.outcomes["timeout"]
     closed = timeouts + executed.outcomes["win"] + executed.outcomes["loss"]
     if closed > 0 and timeouts / closed > MANY_TIMEOUTS:
@@ -155,7 +159,20 @@ def remarks(run: RunInfo, readings: Sequence[Split], tallies: Sequence[Tally], l
         if run.limits
         else "Limits and breakers were off: this measures the gate alone."
     )
-    return tuple(found)
+    return tuple(filter(None, found))
+
+
+def _on_the_sample(run: RunInfo) -> str:
+    """How little history there is. Silent above two years, which is no promise either."""
+    days = (run.last_ts - run.first_ts) / DAY_MS
+    if days >= SHORT_HISTORY_DAYS:
+        return ""
+    span = f"{days / 30.44:.0f} months" if days >= 61 else f"{days:.0f} {_noun(round(days), 'day')}"
+    symbols = len(run.symbols)
+    return (
+        f"{span} of {symbols:,} {_noun(symbols, 'symbol')} are one market regime at most, and symbols with history "
+        "today are the ones that survived: no interval here covers another market."
+    )
 
 
 def _on_the_gate(item: GateLift) -> str:
@@ -182,6 +199,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("refused", "Signals the gate held back; followed to their end as phantom positions, so their outcome is known."),
     ("decided", "Ended at take-profit or stop-loss. The headline counts these; timeouts are shown beside it."),
     ("win rate", "Decided trades that reached their target, as a share of all decided trades."),
+    (
+        "cumulative incidence",
+        "Share of positions that ended in one way by a time, the other ways taken as what they are: the shares add up.",
+    ),
+    ("n eff", "Equally weighted positions that these are worth when each is weighted by the time it had to itself."),
     ("break-even rate", "The win rate at which mean R is zero: L / (W + L), with the mean win W and the mean loss L."),
     ("break-even cost", "The round-trip cost in basis points at which mean R falls to zero. Negative: already below."),
     (

@@ -2,85 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import IsotonicRegression
 
-from learning.split import Fold
-from scorer.calibration import INSIDE, Beta, Calibrator, Isotonic, logistic
+from learning.metrics import SMALLEST
+from learning.rungs import (
+    UNCHANGED,
+    check_rows,
+    fit_beta,
+    fit_centred_isotonic,
+    fit_isotonic,
+    fit_platt,
+    fit_quadratic,
+    fit_spline,
+)
+from learning.split import Fold, folds
+from scorer.calibration import Calibrator
 from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-CalibratorFit = Callable[[FloatArray, BoolArray], Calibrator]
+IntArray = npt.NDArray[np.int64]
 
-FEW_FOR_BETA = 300
-FEW_FOR_ISOTONIC = 2_000
-_NEWTON_STEPS = 50
-_SMALLEST_STEP = 1e-10
-_RIDGE = 1.0
-"""Prior weight, in records, that keeps a coefficient finite when the forecasts separate the classes."""
+FROM_BETA = 300
+FROM_SPLINE = 2_000
+INNER_BLOCKS = 5
+BEYOND_DOUBT = 1.0
+"""Standard errors by which a rung must cost less than no calibration: few rows must not talk a map into being."""
 
 
-def fit_isotonic(raw: FloatArray, won: BoolArray) -> Isotonic:
-    """Least-squares non-decreasing fit, each step drawn towards the base rate by one record.
+@dataclass(frozen=True, slots=True, eq=False)
+class Lives:
+    """When the label of each row lived: ``entry_ms`` and ``exit_ms``, int64 of shape (n,), exits not descending."""
 
-    So a step of three losses says 0.1 and not 0: neither 0 nor 1 ever appears.
+    entry_ms: IntArray
+    exit_ms: IntArray
+
+    def at(self, places: IntArray) -> Lives:
+        """Those of some rows."""
+        return Lives(self.entry_ms[places], self.exit_ms[places])
+
+
+class CalibratorFit(Protocol):
+    """Makes a calibrator of out-of-fold rows in the order of their exits."""
+
+    def __call__(self, raw: FloatArray, won: BoolArray, lives: Lives | None = None, /) -> Calibrator:
+        """Fit one."""
+        ...
+
+
+Rung = Callable[[FloatArray, BoolArray], Calibrator]
+RUNGS: Mapping[str, Rung] = MappingProxyType(
+    {
+        "platt": fit_platt,
+        "beta": fit_beta,
+        "quadratic": fit_quadratic,
+        "spline": fit_spline,
+        "centred_isotonic": fit_centred_isotonic,
+        "isotonic": fit_isotonic,
+    }
+)
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which rung was taken, and what each would have cost: mean log-loss in nats on rows it had not seen.
+
+    ``doubt`` is how many standard errors the rung costs less than no calibration, paired row by row; 0 when none was
+    taken because none could be measured.
+    """
+
+    rung: str
+    log_loss: Mapping[str, float]
+    doubt: float
+
+
+def ladder(n: int) -> tuple[str, ...]:
+    """The rungs that are tried at this number of rows.
 
     Parameters
     ----------
-    raw : ndarray of shape (n,), out-of-fold probabilities in [0, 1]
+    n : count of out-of-fold rows
+
+    Source: STATISTICS 6 (re-analysis of CalArena, arXiv:2605.30188): below 300 Platt or nothing, then beta and
+    quadratic, from 2,000 on curves. The specified isotonic map is tried from 2,000 on as well and so demotes itself.
+    """
+    if n < FROM_BETA:
+        return ("platt",)
+    if n < FROM_SPLINE:
+        return ("platt", "beta", "quadratic")
+    return tuple(RUNGS)
+
+
+def choose(raw: FloatArray, won: BoolArray, lives: Lives | None = None) -> Choice:
+    """Pick the rung whose forecasts of rows it had not seen cost least, or none unless that is beyond doubt.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n,), out-of-fold probabilities in [0, 1], in the order of exits
     won : ndarray of bool, shape (n,), both classes
+    lives : of the rows' labels, so that inner blocks are purged; without them blocks are only in order
 
     Raises
     ------
     ValueError : if the shapes differ or a class is absent
 
-    Source: Zadrozny and Elkan (2002), KDD, 694-699; the pseudo-record is STATISTICS 6.
+    Source: STATISTICS 6: paired log-loss, "none" among the candidates.
     """
-    _check(raw, won)
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, won.astype(np.float64))
-    knots = np.asarray(fitted.X_thresholds_, dtype=np.float64)
-    levels, step, size = np.unique(fitted.predict(raw), return_inverse=True, return_counts=True)
-    drawn = (levels * size + won.mean()) / (size + 1)
-    # A large step keeps its level and a small one does not, so that neighbours can change places: fit them once more.
-    rising = IsotonicRegression().fit(np.arange(len(levels)), drawn, sample_weight=size).predict(np.arange(len(levels)))
-    # Every knot is one of the rows, and takes the level of its row.
-    row = np.searchsorted(np.sort(raw), knots)
-    return Isotonic(knots, np.asarray(rising, dtype=np.float64)[step[np.argsort(raw, kind="stable")[row]]])
+    check_rows(raw, won)
+    places = np.arange(len(raw), dtype=np.int64)
+    known = Lives(places, places) if lives is None else lives
+    split = folds(known.entry_ms.tolist(), known.exit_ms.tolist(), n_blocks=INNER_BLOCKS)
+    said = {name: _unseen(raw, won, split, RUNGS[name]) for name in ladder(len(raw))}
+    lost = {name: _losses(found, won) for name, found in said.items() if found is not None}
+    plain = _losses(raw, won)
+    told = {NONE: float(plain.mean())} | {name: float(loss.mean()) for name, loss in lost.items()}
+    # Of equals the earlier rung, which has fewer numbers.
+    best = min(lost, key=lambda name: told[name], default=NONE)
+    if best == NONE:
+        return Choice(rung=NONE, log_loss=told, doubt=0.0)
+    saved = plain - lost[best]
+    error = float(saved.std(ddof=1)) / float(np.sqrt(len(saved)))
+    doubt = float(saved.mean()) / error if error > 0.0 else 0.0
+    return Choice(rung=best if doubt > BEYOND_DOUBT else NONE, log_loss=told, doubt=doubt)
 
 
-def fit_by_evidence(raw: FloatArray, won: BoolArray) -> Calibrator:
-    """The method that wins at this number of records: Platt's map, from 300 the beta map, from 2,000 isotonic.
+def fit_by_evidence(raw: FloatArray, won: BoolArray, lives: Lives | None = None, /) -> Calibrator:
+    """The rung that is worth it on these rows; the map that changes nothing when none is.
 
     Parameters
     ----------
-    raw : ndarray of shape (n,), out-of-fold probabilities in [0, 1]
+    raw : ndarray of shape (n,), out-of-fold probabilities in [0, 1], in the order of exits
     won : ndarray of bool, shape (n,), both classes
+    lives : of the rows' labels
 
     Raises
     ------
     ValueError : if the shapes differ or a class is absent
 
-    Source: STATISTICS 6 (re-analysis of CalArena, arXiv:2605.30188); Platt (1999); Kull et al. (2017).
+    Source: as ``choose``.
     """
-    _check(raw, won)
-    if len(won) >= FEW_FOR_ISOTONIC:
-        return fit_isotonic(raw, won)
-    inside = np.clip(raw, INSIDE, 1.0 - INSIDE)
-    win, lose = np.log(inside), -np.log1p(-inside)
-    if len(won) >= FEW_FOR_BETA:
-        (rise, fall), shift = _log_odds_fit(np.stack((win, lose), axis=1), won)
-        if rise >= 0.0 and fall >= 0.0:
-            return Beta(rise, fall, shift)
-        # One side bends the wrong way: the map must not fall, so that side is left out.
-        (slope,), shift = _log_odds_fit((win if fall < 0.0 else lose)[:, None], won)
-        return Beta(max(slope, 0.0), 0.0, shift) if fall < 0.0 else Beta(0.0, max(slope, 0.0), shift)
-    (slope,), shift = _log_odds_fit((win + lose)[:, None], won)
-    # Worse than no ranking at all: a flat map at the base rate is the best monotone one.
-    return Beta(slope, slope, shift) if slope >= 0.0 else _flat(won)
+    chosen = choose(raw, won, lives).rung
+    return UNCHANGED if chosen == NONE else RUNGS[chosen](raw, won)
+
+
+def fit_as_specified(raw: FloatArray, won: BoolArray, lives: Lives | None = None, /) -> Calibrator:
+    """The isotonic map, whatever it costs.
+
+    Parameters
+    ----------
+    raw, won : as ``fit_isotonic``
+    lives : not needed
+
+    Source: SPEC 6.
+    """
+    del lives
+    return fit_isotonic(raw, won)
 
 
 def fit_for(method: Method) -> CalibratorFit:
@@ -88,13 +171,20 @@ def fit_for(method: Method) -> CalibratorFit:
 
     Parameters
     ----------
-    method : ``spec`` (isotonic) or ``evidence``
+    method : ``spec`` (isotonic) or ``evidence`` (the ladder)
     """
-    return fit_isotonic if method is Method.SPEC else fit_by_evidence
+    return fit_as_specified if method is Method.SPEC else fit_by_evidence
 
 
 def cross_calibrated(
-    raw: FloatArray, won: BoolArray, folds: Sequence[Fold], fit: CalibratorFit, *, min_class: int
+    raw: FloatArray,
+    won: BoolArray,
+    split: Sequence[Fold],
+    fit: CalibratorFit,
+    *,
+    min_class: int,
+    lives: Lives | None = None,
+    decisive: BoolArray | None = None,
 ) -> FloatArray | None:
     """Calibrate each block by a calibrator fitted on the other blocks' rows, purged as the heads were.
 
@@ -102,9 +192,11 @@ def cross_calibrated(
     ----------
     raw : ndarray of shape (n,), out-of-fold probabilities, NaN where a fold gave no row
     won : ndarray of bool, shape (n,)
-    folds : the folds the heads were trained on
+    split : the folds the heads were trained on
     fit : how a calibrator is made from out-of-fold rows
     min_class : fewest wins, and fewest losses, each calibrator needs
+    lives : of the rows' labels, for a fit that splits its rows once more
+    decisive : ndarray of bool, shape (n,), which rows a calibrator may learn from; all, by default
 
     Returns
     -------
@@ -114,55 +206,30 @@ def cross_calibrated(
     """
     out = np.full(len(raw), np.nan)
     answered = np.isfinite(raw)
-    for fold in folds:
-        test, train = fold.test[answered[fold.test]], fold.train[answered[fold.train]]
+    taught = answered if decisive is None else answered & decisive
+    for fold in split:
+        test, train = fold.test[answered[fold.test]], fold.train[taught[fold.train]]
         if len(test) == 0:
             continue
         wins = int(won[train].sum())
         if min(wins, len(train) - wins) < min_class:
             return None
-        out[test] = fit(raw[train], won[train]).apply(raw[test])
+        inner = None if lives is None else lives.at(train)
+        out[test] = fit(raw[train], won[train], inner).apply(raw[test])
     return out
 
 
-def _check(raw: FloatArray, won: BoolArray) -> None:
-    if raw.shape != won.shape or raw.ndim != 1:
-        raise ValueError("one forecast for each outcome")
-    if not won.any() or won.all():
-        raise ValueError("a calibrator needs both classes")
-    if not np.all((raw >= 0.0) & (raw <= 1.0)):
-        raise ValueError("forecasts must lie in [0, 1]")
+def _unseen(raw: FloatArray, won: BoolArray, split: Sequence[Fold], rung: Rung) -> FloatArray | None:
+    """What a rung says of each block when it is fitted on the others; none where one of them holds one class only."""
+    out = np.empty(len(raw))
+    for fold in split:
+        seen = won[fold.train]
+        if len(seen) == 0 or bool(seen.all()) or not bool(seen.any()):
+            return None
+        out[fold.test] = rung(raw[fold.train], seen).apply(raw[fold.test])
+    return out
 
 
-def _flat(won: BoolArray) -> Beta:
-    share = float(won.mean())
-    return Beta(0.0, 0.0, float(np.log(share) - np.log1p(-share)))
-
-
-def _log_odds_fit(columns: FloatArray, won: BoolArray) -> tuple[list[float], float]:
-    """Logistic regression by Newton's method, drawn weakly towards the identity map: slopes and shift."""
-    design = np.column_stack((columns, np.ones(len(won))))
-    # The heads speak in probabilities already, so the prior is "leave them as they are", not "know nothing".
-    prior = np.append(np.ones(columns.shape[1]), 0.0)
-    ridge = np.append(np.full(columns.shape[1], _RIDGE), 1e-6)
-
-    def cost(weight: FloatArray) -> float:
-        # ln(1 + exp(x)) − won·x without overflow.
-        flow = design @ weight
-        return float(np.sum(np.logaddexp(0.0, flow) - won * flow) + 0.5 * np.sum(ridge * (weight - prior) ** 2))
-
-    weight = np.zeros(len(prior))
-    reached = cost(weight)
-    for _ in range(_NEWTON_STEPS):
-        said = logistic(design @ weight)
-        slope = design.T @ (won - said) - ridge * (weight - prior)
-        curve = (design * (said * (1.0 - said))[:, None]).T @ design + np.diag(ridge)
-        step = np.linalg.solve(curve, slope)
-        # The cost is convex, but a full step can overshoot into the flat ends of the sigmoid.
-        while cost(weight + step) > reached and float(np.abs(step).max()) > _SMALLEST_STEP:
-            step = step / 2.0
-        if float(np.abs(step).max()) <= _SMALLEST_STEP:
-            break
-        weight = weight + step
-        reached = cost(weight)
-    return [float(value) for value in weight[:-1]], float(weight[-1])
+def _losses(said: FloatArray, won: BoolArray) -> FloatArray:
+    inside = np.clip(said, SMALLEST, 1.0 - SMALLEST)
+    return np.asarray(-np.log(np.where(won, inside, 1.0 - inside)), dtype=np.float64)

@@ -13,15 +13,20 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from scorer.compiled import Network, Standard, Trees
-from scorer.ensemble import Ensemble
+from learning.compile import boosted_start, boosted_trees, breadth_first, joined
+from scorer.compiled import Network, Standard, Trees, as_trained
+from scorer.ensemble import Ensemble, Stack
 from signals.errors import Permanent
+from signals.method import Method
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 AGREEMENT = 1e-9
 """How far a compiled head may lie from the one it was made of, in probability."""
+
+
+IMPORTANCE = "feature_importances_"
 
 
 class Disagreement(Permanent):
@@ -44,29 +49,48 @@ class HeadSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """Fitted scikit-learn heads; ``network`` reads rows standardised by ``standard``."""
+    """Fitted scikit-learn heads; ``network`` and ``linear`` read rows standardised by ``standard``."""
 
     forest: Any
     boosting: Any
     network: Any | None
     standard: Standard
+    linear: Any | None = None
 
     def probabilities(self, matrix: FloatArray) -> FloatArray:
-        """What scikit-learn says: shape (n_rows, n_members), forest, boosting, network.
+        """What scikit-learn says: shape (n_rows, n_members), forest, boosting, network, linear.
 
         Parameters
         ----------
         matrix : ndarray of shape (n_rows, width), finite
         """
-        said = [_win_column(self.forest, matrix), _win_column(self.boosting, matrix)]
-        if self.network is not None:
-            said.append(_win_column(self.network, self.standard.apply(matrix)))
+        # Boosted trees are asked with the rounding they were grown on, whichever engine grew them.
+        said = [_win_column(self.forest, matrix), _win_column(self.boosting, as_trained(matrix))]
+        more = [head for head in (self.network, self.linear) if head is not None]
+        said += [_win_column(head, self.standard.apply(matrix)) for head in more]
         return np.stack(said, axis=1)
+
+    @property
+    def importances(self) -> list[FloatArray]:
+        """Impurity importance of the columns by each head that keeps one, shape (width,) each."""
+        return [head.feature_importances_ for head in (self.forest, self.boosting) if hasattr(head, IMPORTANCE)]
 
     @property
     def network_converged(self) -> bool | None:
         """Whether the network stopped by itself; none without one."""
         return None if self.network is None else bool(self.network.n_iter_ < self.network.max_iter)
+
+
+def members_of(method: Method, *, with_network: bool) -> tuple[str, ...]:
+    """Names of a method's heads, in the order of ``Members.probabilities``.
+
+    Parameters
+    ----------
+    method : ``spec``, or ``evidence`` with a linear head
+    with_network : whether the network takes part
+    """
+    network, linear = ("network",) if with_network else (), ("linear",) if method is Method.EVIDENCE else ()
+    return ("forest", "boosting", *network, *linear)
 
 
 def seed_for(seed: int, *words: object) -> int:
@@ -135,36 +159,33 @@ def fit_members(
     return Members(forest, boosting, network, standard)
 
 
-def compiled(members: Members, width: int) -> Ensemble:
+def compiled(members: Members, width: int, stack: Stack | None = None) -> Ensemble:
     """The same heads as arrays.
 
     Parameters
     ----------
     members : Members, fitted
     width : columns of the design
+    stack : how the heads are weighed; equally and with full trust by default
 
     Raises
     ------
     ValueError : if a head is not of the kind this was written for
     """
-    grown = [_breadth_first(tree.tree_, _win_share(members.forest, tree.tree_)) for tree in members.forest.estimators_]
-    grown += [_breadth_first(tree.tree_, tree.tree_.value[:, 0, 0]) for tree in members.boosting.estimators_[:, 0]]
-    starts = np.cumsum([0, *(len(tree.left) for tree in grown)])[:-1]
-    trees = Trees(
-        feature=np.concatenate([tree.feature for tree in grown]),
-        threshold=np.concatenate([tree.threshold for tree in grown]),
-        left=np.concatenate([tree.left + start for tree, start in zip(grown, starts, strict=True)]).astype(np.int32),
-        value=np.concatenate([tree.value for tree in grown]),
-        roots=starts.astype(np.int32),
-    )
-    share = float(members.boosting.init_.class_prior_[_win_place(members.boosting)])
+    grown = [breadth_first(tree.tree_, _win_share(members.forest, tree.tree_)) for tree in members.forest.estimators_]
+    if _win_place(members.boosting) != 1:
+        raise ValueError("boosted trees that sum the log-odds of a loss")
+    init, rate = boosted_start(members.boosting)
+    trees = joined([*grown, *boosted_trees(members.boosting)])
     return Ensemble(
         width=width,
         trees=trees,
         n_forest=len(members.forest.estimators_),
-        init=float(np.log(share) - np.log1p(-share)),
-        rate=float(members.boosting.learning_rate),
+        init=init,
+        rate=rate,
         network=None if members.network is None else _network(members),
+        linear=None if members.linear is None else _linear(members),
+        stack=stack,
     )
 
 
@@ -203,37 +224,6 @@ def _on_the_edge(trees: Trees, matrix: FloatArray) -> FloatArray:
     return np.concatenate((on, above))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Grown:
-    feature: npt.NDArray[np.int32]
-    threshold: FloatArray
-    left: npt.NDArray[np.int64]
-    value: FloatArray
-
-
-def _breadth_first(tree: Any, value: FloatArray) -> _Grown:
-    level = np.zeros(1, dtype=np.int64)
-    levels = [level]
-    while True:
-        parents = level[tree.children_left[level] >= 0]
-        if len(parents) == 0:
-            break
-        level = np.stack((tree.children_left[parents], tree.children_right[parents]), axis=1).ravel()
-        levels.append(level)
-    order = np.concatenate(levels)
-    places = np.arange(len(order))
-    new = np.empty(len(order), dtype=np.int64)
-    new[order] = places
-    inner = tree.children_left[order] >= 0
-    # Level by level, left before right: the right child is always the left one's neighbour.
-    return _Grown(
-        feature=np.where(inner, tree.feature[order], 0).astype(np.int32),
-        threshold=np.where(inner, tree.threshold[order], np.inf),
-        left=np.where(inner, new[tree.children_left[order]], places),
-        value=np.asarray(value[order], dtype=np.float64),
-    )
-
-
 def _win_share(forest: Any, tree: Any) -> FloatArray:
     share = tree.value[:, 0, _win_place(forest)]
     return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float64)
@@ -248,6 +238,14 @@ def _network(members: Members) -> Network:
         tuple(np.asarray(layer, dtype=np.float64) for layer in network.coefs_),
         tuple(np.asarray(layer, dtype=np.float64) for layer in network.intercepts_),
     )
+
+
+def _linear(members: Members) -> Network:
+    linear: Any = members.linear
+    if _win_place(linear) != 1:
+        raise ValueError("a linear head that sums the log-odds of a loss")
+    weight = np.ascontiguousarray(linear.coef_.T, dtype=np.float64)
+    return Network(members.standard, (weight,), (np.asarray(linear.intercept_, dtype=np.float64),))
 
 
 def _win_place(head: Any) -> int:

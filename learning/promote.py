@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from learning.metrics import Metrics
 
@@ -23,20 +24,26 @@ class Decline(StrEnum):
     WORSE_THAN_BASE = "LEARN_WORSE_THAN_BASE"
     AUC = "LEARN_AUC"
     CONSTANT = "LEARN_CONSTANT"
+    NO_SKILL = "LEARN_NO_SKILL"
     RULES_ONLY = "LEARN_RULES_ONLY"
+    LEAK = "LEARN_LEAK"
+    LEAK_SUSPECT = "LEAK_SUSPECT"
+    REBUILT = "LEARN_REBUILT"
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
     """Training gave no model: the code, a sentence fit to show, and the figures as far as they were measured.
 
-    ``importance`` is that of the fold heads, none when none were trained.
+    ``importance`` is that of the fold heads, none when none were trained; ``ensemble`` tells as JSON values how a stack
+    stood that showed no skill.
     """
 
     code: Decline
     detail: str
     metrics: Metrics | None = None
     importance: Mapping[str, float] | None = None
+    ensemble: Mapping[str, Any] | None = None
 
     @property
     def reason(self) -> str:

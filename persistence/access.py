@@ -81,7 +81,7 @@ def _engine(keys: Keys, queue: str) -> tuple[Grant, ...]:
     positions = tuple(keys.position(prefix, ANY) for prefix in STATE_PREFIXES)
     open_, closed = (tuple(of(prefix) for prefix in STATE_PREFIXES) for of in (keys.open, keys.closed))
     answers, counters = keys.signal(ANY), (keys.closed_total(ANY), keys.completed_trades(ANY))
-    lists = (keys.trades(ANY), keys.win_rate(ANY), keys.breaker_history(), keys.slips())
+    lists = (keys.trades(ANY), keys.timeouts(ANY), keys.win_rate(ANY), keys.breaker_history(), keys.slips())
     hashes = (keys.executed_symbols(), keys.day(ANY), keys.outcomes(ANY), keys.metrics(ANY), keys.breakers())
     waiting = (keys.claims(), keys.unreported(), keys.claimed())
     sets = (*waiting, keys.executed(), keys.due(), keys.follow(ANY), *open_, *closed)
@@ -132,7 +132,7 @@ def _relay(keys: Keys) -> tuple[Grant, ...]:
 
 
 def _trainer(keys: Keys) -> tuple[Grant, ...]:
-    """Read outcomes, publish bundles."""
+    """Read outcomes and which positions are still open, publish bundles."""
     training, bundles = keys.training(ANY), keys.bundles(ANY)
     learned, attempts = keys.tables(ANY), keys.attempts(ANY)
     scalars = tuple(keys.scalar(ANY, name) for name in ("nn_enabled", "last_train_count", "last_train_ts"))
@@ -140,11 +140,13 @@ def _trainer(keys: Keys) -> tuple[Grant, ...]:
     switches = (keys.meta(), keys.control(), keys.breakers())
     known = (*switches, keys.market_clock(), keys.profile(ANY), keys.completed_trades(ANY))
     touched = (training, bundles, learned, attempts, *scalars, *tables, keys.outbox(), keys.meta())
+    waiting = tuple(key for prefix in STATE_PREFIXES for key in (keys.open(prefix), keys.position(prefix, ANY)))
+    outcomes = (keys.trades(ANY), keys.timeouts(ANY), keys.corrections(ANY))
     return (
         Grant((*TRANSACTION, "info")),
         Grant(("set", "get"), (keys.bundle_bytes(ANY),)),
         Grant(("evalsha",), touched),
-        Grant((*LOOKS, "lrange"), reads=(*touched, *known, keys.trades(ANY), keys.corrections(ANY))),
+        Grant((*LOOKS, "lrange", "zrange"), reads=(*touched, *known, *outcomes, *waiting, keys.paths(ANY))),
         Grant(("hset",), (training, bundles, learned, attempts)),
         Grant(("hdel",), (learned,)),
         Grant(("hincrby",), (training, keys.meta())),

@@ -106,6 +106,10 @@ class Keys:
         """ZSET position -> seq: positions of a symbol whose simulation still runs."""
         return self._key(f"ml:follow:{symbol}")
 
+    def awaited(self, symbol: str) -> str:
+        """ZSET position -> seq: positions of a symbol the price's path after whose entry is not recorded yet."""
+        return self._key(f"ml:awaited:{symbol}")
+
     def outbox(self) -> str:
         """STREAM of facts on their way to the sinks."""
         return self._key("ml:outbox")
@@ -135,8 +139,16 @@ class Keys:
         """LIST of JSON rows the learner takes, oldest first."""
         return self._key(f"ml:{strategy}:trades")
 
+    def timeouts(self, strategy: str) -> str:
+        """LIST of JSON rows of positions that ended by their deadline, oldest first: marked, never wins or losses."""
+        return self._key(f"ml:{strategy}:timeouts")
+
+    def paths(self, strategy: str) -> str:
+        """LIST of JSON rows: the price's path after each entry, in the order their horizons passed."""
+        return self._key(f"ml:{strategy}:paths")
+
     def corrections(self, strategy: str) -> str:
-        """HASH position -> corrected JSON row, laid over the trades at the next fit."""
+        """HASH position -> corrected JSON row, laid over trades and timeouts at the next fit."""
         return self._key(f"ml:{strategy}:corrections")
 
     def profile(self, strategy: str) -> str:

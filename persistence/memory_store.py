@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decision.decide import Action
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.memory_breaker_store import MemoryBreakers
-from persistence.records import decision_from, forgotten, listed, position_from, training_from
+from persistence.records import decision_from, forgotten, listed, opened_in_order, position_from, training_from
 from persistence.state import MINUTE_MS, State
 from persistence.store import (
     CLOCK_SKEW_MS,
@@ -363,7 +363,14 @@ class MemoryStore(MemoryBreakers):
         return CommitStatus.DONE
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         self.clock_kind()
         known = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
@@ -381,9 +388,35 @@ class MemoryStore(MemoryBreakers):
             "strategy": position.strategy,
             "report": report_id,
             "learned": str(int(learned)),
+            "timed_out": str(int(timed_out)),
         }
         self._commit("corrected", f"corrected:{position.signal_id}:{report_id}", now_ms, fields, result)
         return CommitStatus.DONE
+
+    # --- the price's path after an entry
+
+    def record_path(self, position: StoredPosition, path: str, *, known: bool, now_ms: int) -> CommitStatus:
+        self.clock_kind()
+        entry = self.state.hashes.get(self.keys.position(position.prefix, position.signal_id))
+        if entry is None:
+            return CommitStatus.MISSING
+        if "path" in entry:
+            return CommitStatus.REPLAY
+        fields = {
+            "sid": position.signal_id,
+            "prefix": position.prefix,
+            "strategy": position.strategy,
+            "symbol": position.symbol,
+            "known": str(int(known)),
+        }
+        self._commit("path", f"path:{position.signal_id}", now_ms, fields, path)
+        return CommitStatus.DONE
+
+    def paths(self, strategy: str) -> Sequence[str]:
+        return list(self.state.lists.get(self.keys.paths(strategy), []))
+
+    def awaiting_path(self, symbol: str) -> Sequence[StoredPosition]:
+        return self._members(list(self.state.zsets.get(self.keys.awaited(symbol), {})))
 
     # --- learning
 
@@ -504,6 +537,9 @@ class MemoryStore(MemoryBreakers):
         rows = self.state.lists.get(self.keys.trades(strategy), [])
         return rows, self.state.hashes.get(self.keys.corrections(strategy), {})
 
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        return self.state.lists.get(self.keys.timeouts(strategy), [])
+
     # --- control
 
     def _control_fact(self, mode: Mode, generation: int, actor: str, reason: str, now_ms: int) -> None:
@@ -547,6 +583,10 @@ class MemoryStore(MemoryBreakers):
 
     def _members(self, members: Sequence[str]) -> list[StoredPosition]:
         return [position_from(self.state.hashes[self.keys.by_member(member)]) for member in members]
+
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        members = [member for prefix in STATE_PREFIXES for member in self.state.zsets.get(self.keys.open(prefix), {})]
+        return opened_in_order(self._members(members), strategy)
 
     def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
         running = self.state.zsets.get(self.keys.follow(symbol), {})

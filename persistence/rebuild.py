@@ -27,7 +27,7 @@ from signals.errors import Permanent
 
 ACTOR = "rebuild"
 BATCH = 500
-_OF_A_POSITION = frozenset({"claimed", "unclaimed", "touched", "fill", "closed", "corrected"})
+_OF_A_POSITION = frozenset({"claimed", "unclaimed", "touched", "fill", "closed", "corrected", "path"})
 Item = TypeVar("Item")
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from decision.decide import Action
 from persistence.store import Decision, StoredPosition, Training
@@ -51,6 +51,14 @@ def listed(names: str, name: str) -> bool:
     return f",{name}," in f",{names}"
 
 
+def opened_in_order(positions: Iterable[StoredPosition], strategy: str) -> list[StoredPosition]:
+    """Those of a strategy that are open, by the sequence number of their opening."""
+    return sorted(
+        (position for position in positions if position.open and position.strategy == strategy),
+        key=lambda position: position.seq,
+    )
+
+
 def position_from(entry: Mapping[str, str]) -> StoredPosition:
     """The position a hash holds."""
     return StoredPosition(
@@ -79,6 +87,7 @@ def position_from(entry: Mapping[str, str]) -> StoredPosition:
         result=entry.get("result"),
         twin=entry.get("twin"),
         correction=entry.get("correction"),
+        path=entry.get("path"),
     )
 
 

@@ -13,7 +13,7 @@ from persistence.connection import as_failure, text
 from persistence.durability import is_on_disk
 from persistence.keys import STATE_PREFIXES, Keys
 from persistence.preflight import check_server
-from persistence.records import decision_from, forgotten, position_from, training_from
+from persistence.records import decision_from, forgotten, opened_in_order, position_from, training_from
 from persistence.redis_breaker_store import RedisBreakers
 from persistence.scripts import Scripts
 from persistence.store import (
@@ -162,6 +162,7 @@ class RedisStore(RedisBreakers):
             "open_phantom": self.keys.open("phantom"),
             "open_scalp_phantom": self.keys.open("scalp_phantom"),
             "follow": self.keys.follow(command.symbol),
+            "awaited": self.keys.awaited(command.symbol),
             "due": self.keys.due(),
             "executed": self.keys.executed(),
             "symbols": self.keys.executed_symbols(),
@@ -266,6 +267,7 @@ class RedisStore(RedisBreakers):
             "completed": self.keys.completed_trades(command.strategy),
             "outcomes": self.keys.outcomes(command.strategy),
             "trades": self.keys.trades(command.strategy),
+            "timeouts": self.keys.timeouts(command.strategy),
             "win_rate": self.keys.win_rate(command.strategy),
             "training": self.keys.training(command.strategy),
             "metrics": self.keys.metrics(command.strategy),
@@ -312,7 +314,14 @@ class RedisStore(RedisBreakers):
         return CommitStatus(text(self._run("fill", keys, args)))
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         keys = {
             "pos": self.keys.position(position.prefix, position.signal_id),
@@ -322,9 +331,34 @@ class RedisStore(RedisBreakers):
             "strategy": position.strategy,
             "report": report_id,
             "learned": int(learned),
+            "timed_out": int(timed_out),
             "result": result,
         }
         return CommitStatus(text(self._run("correct", keys, args)))
+
+    # --- the price's path after an entry
+
+    def record_path(self, position: StoredPosition, path: str, *, known: bool, now_ms: int) -> CommitStatus:
+        keys = {
+            "pos": self.keys.position(position.prefix, position.signal_id),
+            "awaited": self.keys.awaited(position.symbol),
+            "paths": self.keys.paths(position.strategy),
+            "metrics": self.keys.metrics(position.strategy),
+        }
+        args = self._position_args(position.prefix, position.signal_id, now_ms) | {
+            "strategy": position.strategy,
+            "symbol": position.symbol,
+            "path": path,
+            "known": int(known),
+            "paths_kept": TRADES_KEPT,
+        }
+        return CommitStatus(text(self._run("path", keys, args)))
+
+    def paths(self, strategy: str) -> Sequence[str]:
+        return [text(row) for row in self._ask(lambda: self.client.lrange(self.keys.paths(strategy), 0, -1))]
+
+    def awaiting_path(self, symbol: str) -> Sequence[StoredPosition]:
+        return self._members(self._ask(lambda: self.client.zrange(self.keys.awaited(symbol), 0, -1)))
 
     # --- learning
 
@@ -445,6 +479,10 @@ class RedisStore(RedisBreakers):
         rows = self._ask(lambda: self.client.lrange(self.keys.trades(strategy), 0, -1))
         return [text(row) for row in rows], self._hash(self.keys.corrections(strategy))
 
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        rows = self._ask(lambda: self.client.lrange(self.keys.timeouts(strategy), 0, -1))
+        return [text(row) for row in rows]
+
     # --- control
 
     def set_mode(self, mode: Mode, *, actor: str, reason: str, now_ms: int, expected: int | None = None) -> Control:
@@ -487,6 +525,13 @@ class RedisStore(RedisBreakers):
             pipe.hgetall(self.keys.by_member(member))
         # A position can be pruned between the two reads; it then has nothing left to follow.
         return [position_from(entry) for entry in map(_texts, self._ask(pipe.execute)) if entry]
+
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        pipe = self.client.pipeline(transaction=True)
+        for prefix in STATE_PREFIXES:
+            pipe.zrange(self.keys.open(prefix), 0, -1)
+        members = [member for found in self._ask(pipe.execute) for member in found]
+        return opened_in_order(self._members(members), strategy)
 
     def following(self, symbol: str, after_seq: int) -> Sequence[StoredPosition]:
         key = self.keys.follow(symbol)
@@ -544,12 +589,17 @@ class RedisStore(RedisBreakers):
         for prefix in STATE_PREFIXES:
             key = self.keys.closed(prefix)
             for member in self._ask(partial(self.client.zrangebyscore, key, "-inf", before, 0, PRUNE_BATCH)):
-                keys = {"pos": self.keys.by_member(text(member)), "closed": key}
-                forgotten += int(self._run("prune", keys, {"what": "position", "member": text(member)}))
+                forgotten += self._prune_position(text(member), key)
         ledger = self.keys.ledger()
         for name in self._ask(lambda: self.client.zrangebyscore(ledger, "-inf", before, 0, PRUNE_BATCH)):
             forgotten += self._prune_answer(text(name), ledger)
         return forgotten
+
+    def _prune_position(self, member: str, closed: str) -> int:
+        key = self.keys.by_member(member)
+        symbol = self._ask(lambda: self.client.hget(key, "symbol"))
+        keys = {"pos": key, "closed": closed, "awaited": self.keys.awaited("" if symbol is None else text(symbol))}
+        return int(self._run("prune", keys, {"what": "position", "member": member}))
 
     def _prune_answer(self, signal_id: str, ledger: str) -> int:
         key = self.keys.signal(signal_id)

@@ -22,6 +22,7 @@ NAMES = (
     "close",
     "fill",
     "correct",
+    "path",
     "control",
     "feed",
     "prune",

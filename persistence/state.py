@@ -43,6 +43,7 @@ class State:
             "fill": self._fill,
             "closed": self._closed,
             "corrected": self._corrected,
+            "path": self._path,
             "retrain": self._retrain,
             "training": self._training,
             "published": self._published,
@@ -188,6 +189,7 @@ class State:
         self.hashes[self.keys.by_member(member)] = position
         self.zset(self.keys.open(prefix))[member] = fact.seq
         self.zset(self.keys.follow(symbol))[member] = fact.seq
+        self.zset(self.keys.awaited(symbol))[member] = fact.seq
         self.zset(self.keys.due())[member] = int(terms["deadline"])
         if terms["position_kind"] == "executed":
             self.zset(self.keys.executed())[member] = fact.seq
@@ -306,14 +308,32 @@ class State:
                 _add(metrics, f"{group}|n", 1)
                 _add(metrics, f"{group}|wins", int(it["win"]))
                 _add(metrics, f"{group}|r_micro", int(it["r_micro"]))
+        elif it["outcome"] == "timeout":
+            timeouts = self.lists.setdefault(self.keys.timeouts(strategy), [])
+            timeouts.append(body)
+            del timeouts[:-TRADES_KEPT]
 
     def _corrected(self, fact: Fact) -> None:
         it = fact.fields
         position = self.hash(self.keys.by_member(self.keys.member(it["prefix"], it["sid"])))
         position["reports"] = position.get("reports", "") + it["report"] + ","
         position["correction"] = fact.body
-        # Also a correction to something the learner does not take: it unteaches the row.
-        self.hash(self.keys.corrections(it["strategy"]))[it["sid"]] = fact.body if it["learned"] == "1" else ""
+        # Also a correction to something no learner takes: it unteaches the row. Earlier facts say nothing of timeouts.
+        taken = "1" in (it["learned"], it.get("timed_out"))
+        self.hash(self.keys.corrections(it["strategy"]))[it["sid"]] = fact.body if taken else ""
+
+    def _path(self, fact: Fact) -> None:
+        it = fact.fields
+        member = self.keys.member(it["prefix"], it["sid"])
+        self.hash(self.keys.by_member(member))["path"] = fact.body
+        self.zset(self.keys.awaited(it["symbol"])).pop(member, None)
+        known = it["known"] == "1"
+        _add(self.hash(self.keys.metrics(it["strategy"])), f"path|{'known' if known else 'unknown'}|n", 1)
+        # A path with a hole teaches nothing: it stays in the record and with its position only.
+        if known:
+            paths = self.lists.setdefault(self.keys.paths(it["strategy"]), [])
+            paths.append(fact.body)
+            del paths[:-TRADES_KEPT]
 
     def prune(self, now_ms: int) -> int:
         """Forget what is older than thirty days; derivable from the clock, so it needs no fact."""
@@ -324,6 +344,8 @@ class State:
             for member in [name for name, at in closed.items() if at < before]:
                 # A twin that still runs keeps its position: the result is not complete yet.
                 if self.hashes[self.keys.by_member(member)]["sim"] == "done":
+                    symbol = self.hashes[self.keys.by_member(member)]["symbol"]
+                    self.zset(self.keys.awaited(symbol)).pop(member, None)
                     del closed[member], self.hashes[self.keys.by_member(member)]
                     forgotten += 1
         ledger = self.zset(self.keys.ledger())

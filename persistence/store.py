@@ -142,7 +142,7 @@ class DecideReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPosition:
-    """A position as the store keeps it; ``terms``, ``track`` and ``result`` are canonical JSON."""
+    """A position as the store keeps it; ``terms``, ``track``, ``result`` and ``path`` are canonical JSON."""
 
     signal_id: str
     prefix: str
@@ -169,6 +169,7 @@ class StoredPosition:
     result: str | None
     twin: str | None
     correction: str | None
+    path: str | None = None
 
 
 class CommitStatus(StrEnum):
@@ -394,6 +395,14 @@ class Store(BreakerStore, Protocol):
         """The learner's rows, oldest first, and the corrections laid over them; an empty one unteaches."""
         ...
 
+    def open_positions(self, strategy: str) -> Sequence[StoredPosition]:
+        """Positions of a strategy that have not closed, oldest first."""
+        ...
+
+    def timeouts(self, strategy: str) -> Sequence[str]:
+        """Rows of positions that ended by their deadline, oldest first; the same corrections are laid over them."""
+        ...
+
     def decide(self, command: DecideCommand) -> DecideReply:
         """Commit an answer and, unless it is rejected, the position that follows from it."""
         ...
@@ -431,9 +440,28 @@ class Store(BreakerStore, Protocol):
         ...
 
     def correct(
-        self, position: StoredPosition, report_id: str, result: str, *, learned: bool, now_ms: int
+        self,
+        position: StoredPosition,
+        report_id: str,
+        result: str,
+        *,
+        learned: bool,
+        now_ms: int,
+        timed_out: bool = False,
     ) -> CommitStatus:
         """Record that a closed position ended otherwise; the label changes at the next fit, counters stay."""
+        ...
+
+    def record_path(self, position: StoredPosition, path: str, *, known: bool, now_ms: int) -> CommitStatus:
+        """Record what the price did until the horizon, once; a path that is not ``known`` has a hole."""
+        ...
+
+    def paths(self, strategy: str) -> Sequence[str]:
+        """Known paths as JSON rows, oldest horizon first."""
+        ...
+
+    def awaiting_path(self, symbol: str) -> Sequence[StoredPosition]:
+        """Positions of a symbol, closed ones too, whose path is not recorded yet."""
         ...
 
     def set_mode(self, mode: Mode, *, actor: str, reason: str, now_ms: int, expected: int | None = None) -> Control:

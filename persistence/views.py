@@ -98,6 +98,8 @@ def ev_buckets(store: RedisStore, strategy: str) -> dict[str, dict[str, object]]
     An average loss is negative unless losses made money. A bucket without wins or without losses has none to average.
     """
     rows: Any = store.client.lrange(store.keys.trades(strategy), 0, -1)
+    # A timeout that a later report made a win or a loss counts as one.
+    rows += store.client.lrange(store.keys.timeouts(strategy), 0, -1)
     found: Any = store.client.hgetall(store.keys.corrections(strategy))
     corrections = _texts(found)
     taken: dict[str, dict[bool, list[dict[str, Any]]]] = {}
@@ -108,6 +110,8 @@ def ev_buckets(store: RedisStore, strategy: str) -> dict[str, dict[str, object]]
             if not corrected:  # it turned out to be nothing the learner takes
                 continue
             trade = json.loads(corrected)
+        if trade["outcome"] not in ("win", "loss"):
+            continue
         bucket = taken.setdefault(trade["bucket"], {True: [], False: []})
         bucket[trade["outcome"] == "win"].append(trade)
     return {name: _bucket(halves[True], halves[False]) for name, halves in sorted(taken.items())}

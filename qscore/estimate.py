@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qscore.isotonic import rising_means
+from qscore.outcomes import TOP
 from qscore.plain import LARGEST, PlainRow
 from signals.errors import Invalid
 from signals.reasons import Reason
@@ -18,8 +19,6 @@ from signals.reasons import Reason
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-TOP = 100
-"""The highest score, and the threshold that says that nothing passes."""
 TOLERANCE = 1e-12
 """P(win) this little below break-even counts as break-even: both come from divisions, and with 2:1 payoffs and one
 win in three they are equal on paper. Far above the error of either, far below any difference records can show."""
@@ -84,7 +83,7 @@ class Estimate:
             raise ValueError("cells ascend in 0..100, each with its probability")
         if not (np.all(np.diff(probability) >= 0.0) and probability[0] >= 0.0 and probability[-1] <= 1.0):
             raise ValueError("probabilities never fall and stay in [0, 1]")
-        threshold, note = self._rule()
+        threshold, note = seed_rule(self.mean_win_r, self.mean_loss_r, self.p_min, self.curve)
         object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "note", note)
 
@@ -102,19 +101,6 @@ class Estimate:
     def curve(self) -> FloatArray:
         """Win probability at each whole score, shape (101,), non-decreasing in [0, 1]."""
         return np.interp(np.arange(TOP + 1), self.cells, self.probability)
-
-    def _rule(self) -> tuple[int, Note]:
-        # The order decides when both sides are odd: a situation whose wins lose money is never open.
-        if self.mean_win_r is None:
-            return TOP, Note.NO_WINS
-        if self.mean_win_r <= 0.0:
-            return TOP, Note.WINS_DO_NOT_PAY
-        if self.mean_loss_r is None or self.p_min is None:
-            return 0, Note.NO_LOSSES
-        if self.mean_loss_r <= 0.0:
-            return 0, Note.LOSSES_COST_NOTHING
-        reached = np.flatnonzero(self.curve >= self.p_min - TOLERANCE)
-        return (int(reached[0]), Note.REACHED) if len(reached) > 0 else (TOP, Note.NEVER_REACHED)
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as plain JSON values, what follows from the rest included for the reader."""
@@ -210,6 +196,43 @@ def estimate(scores: FloatArray, won: BoolArray, net_r: FloatArray) -> Estimate:
         cells=tuple(cells.tolist()),
         probability=tuple(rising_means(np.bincount(whole[won], minlength=TOP + 1)[cells], counts[cells]).tolist()),
     )
+
+
+def seed_rule(
+    mean_win_r: float | None, mean_loss_r: float | None, p_min: float | None, curve: FloatArray
+) -> tuple[int, Note]:
+    """The threshold of one set of records, and why.
+
+    Parameters
+    ----------
+    mean_win_r, mean_loss_r : W and L, none without a win or a loss
+    p_min : win probability that breaks even, in [0, 1]; none without either
+    curve : ndarray of shape (101,), win probability at each whole score
+
+    Source: SPEC 7.
+    """
+    # The order decides when both sides are odd: a situation whose wins lose money is never open.
+    if mean_win_r is None:
+        return TOP, Note.NO_WINS
+    if mean_win_r <= 0.0:
+        return TOP, Note.WINS_DO_NOT_PAY
+    if mean_loss_r is None or p_min is None:
+        return 0, Note.NO_LOSSES
+    if mean_loss_r <= 0.0:
+        return 0, Note.LOSSES_COST_NOTHING
+    return first_reached(p_min, curve)
+
+
+def first_reached(p_min: float, curve: FloatArray) -> tuple[int, Note]:
+    """The smallest whole score whose win probability breaks even; 100, with the reason, if none does.
+
+    Parameters
+    ----------
+    p_min : win probability that breaks even, in [0, 1]
+    curve : ndarray of shape (101,), win probability at each whole score
+    """
+    reached = np.flatnonzero(curve >= p_min - TOLERANCE)
+    return (int(reached[0]), Note.REACHED) if len(reached) > 0 else (TOP, Note.NEVER_REACHED)
 
 
 def break_even(mean_win_r: float, mean_loss_r: float) -> float:

@@ -68,6 +68,27 @@ class PlainRow:
             raise Invalid(Reason.FIELD_RANGE, name, "expected a count")
         return value
 
+    def optional_count(self, name: str) -> int | None:
+        """A field that must be a whole number, not negative, or null.
+
+        Raises
+        ------
+        Invalid : if it is missing or something else
+        """
+        return None if self.value(name) is None else self.count(name)
+
+    def flag(self, name: str) -> bool:
+        """A field that must be true or false.
+
+        Raises
+        ------
+        Invalid : if it is missing or something else
+        """
+        value = self.value(name)
+        if not isinstance(value, bool):
+            raise Invalid(Reason.FIELD_TYPE, name, "expected true or false")
+        return value
+
     def number(self, name: str) -> float:
         """A field that must be a finite number, in the field's own unit.
 

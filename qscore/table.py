@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -12,24 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from qscore.estimate import Estimate, estimate
+from qscore.evidence import BUCKET_RECORDS, Drawn, learn_pooled
+from qscore.outcomes import BUCKETS, PLACE, IntArray, Outcomes
 from qscore.plain import PlainRow
+from qscore.pooled import PooledEstimate, PooledTable
+from qscore.row import ALL, TableRow
 from qscore.threshold import OPEN, SEED, TABLE_RECORDS, Clamp, Threshold, ThresholdSource, static_threshold
-from signals.bucket import Bucket, Session, VolatilityRegime
+from signals.bucket import Bucket
 from signals.errors import Invalid
 from signals.method import Method
+from signals.profile import ThresholdMode, ThresholdPolicy
 from signals.reasons import Reason
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-BUCKET_RECORDS = 20
-"""From how many records on a bucket has a threshold of its own."""
 HEURISTIC = "heuristic"
 """The source whose scores no model has a part in."""
-ALL = "all"
-"""How a row names the estimate over every bucket."""
-BUCKETS = tuple(Bucket(session, volatility) for session in Session for volatility in VolatilityRegime)
-_PLACE = MappingProxyType({str(bucket): place for place, bucket in enumerate(BUCKETS)})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,31 +72,17 @@ class TableKey:
         return SEED if self.w == 0.0 else OPEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRow:
-    """One line of a table for a reader: scores in [0, 100], W and L in the unit of the records (R), p_min in [0, 1].
-
-    ``bucket`` is ``session|volatility`` or ``all``; ``threshold`` is the one in effect under ``clamp``.
-    """
-
-    bucket: str
-    n: int
-    wins: int
-    losses: int
-    mean_win_r: float | None
-    mean_loss_r: float | None
-    p_min: float | None
-    threshold: Threshold
-    clamp: Clamp
-    note: str
+SEED_POLICY = ThresholdPolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdTable:
-    """The thresholds learned for one kind of score; empty while there were too few records.
+    """The thresholds learned for one kind of score, by both methods; empty while there were too few records.
 
-    ``records`` is how many decisive outcomes were at hand. ``overall`` is learned from all of them, ``buckets`` from
-    those of each market situation that has 20 or more.
+    ``records`` is how many decisive outcomes were at hand. ``overall`` is learned by the seed rule from all of them,
+    ``buckets`` from those of each market situation that has 20 or more; ``evidence`` holds what the evidence method
+    says of the same situations. ``policy`` tells which of the two decides; where the evidence does, it was learned on
+    the labels and in the mode of the policy, or this would be no table for it.
 
     Raises
     ------
@@ -108,7 +93,8 @@ class ThresholdTable:
     records: int = 0
     overall: Estimate | None = None
     buckets: Mapping[Bucket, Estimate] = field(default_factory=dict)
-    method: Method = Method.SPEC
+    evidence: PooledTable | None = None
+    policy: ThresholdPolicy = SEED_POLICY
 
     def __post_init__(self) -> None:
         if (self.overall is None) != (self.records < TABLE_RECORDS) or self.records < 0:
@@ -122,6 +108,45 @@ class ThresholdTable:
             raise ValueError(f"a bucket is learned from {BUCKET_RECORDS} records on")
         ordered = {bucket: self.buckets[bucket] for bucket in BUCKETS if bucket in self.buckets}
         object.__setattr__(self, "buckets", MappingProxyType(ordered))
+        self._check_evidence()
+
+    def _check_evidence(self) -> None:
+        found = self.evidence
+        if not self.fits(self.policy):
+            raise ValueError("the evidence in force was learned on other labels or in another mode, or never")
+        if found is None:
+            return
+        if self.overall is None or set(found.buckets) != set(self.buckets):
+            raise ValueError("both methods learn the same situations")
+        pairs = [(self.overall, found.overall), *((own, found.buckets[bucket]) for bucket, own in self.buckets.items())]
+        for plain, pooled in pairs:
+            if (plain.wins, plain.losses) != (pooled.wins, pooled.losses):
+                raise ValueError("both methods learn from the same decisive records")
+
+    def fits(self, policy: ThresholdPolicy) -> bool:
+        """Whether what a policy puts in force was learned as it asks: on its labels and in its mode.
+
+        Parameters
+        ----------
+        policy : ThresholdPolicy of the profile whose scores are compared
+        """
+        if not policy.reads_evidence or self.overall is None:
+            return True
+        found = self.evidence
+        return found is not None and (found.labels, found.mode) == (policy.labels, policy.mode)
+
+    def under(self, policy: ThresholdPolicy) -> ThresholdTable:
+        """The same table with another policy in force.
+
+        Parameters
+        ----------
+        policy : ThresholdPolicy
+
+        Raises
+        ------
+        ValueError : unless it ``fits``
+        """
+        return self if policy == self.policy else replace(self, policy=policy)
 
     @property
     def score_source(self) -> str:
@@ -152,14 +177,23 @@ class ThresholdTable:
         clamp : range of learned thresholds, in score points
         static : float in [0, 100], the profile's own threshold; never clamped
 
-        Source: SPEC 7.
+        Source: SPEC 7. Where the policy requires the badge, what has none of its own is closed, and what has one opens
+        where it begins at the earliest: that can only refuse more.
         """
-        own = self.buckets.get(bucket)
-        if own is not None:
-            return clamp.apply(float(own.threshold), ThresholdSource.QSCORE, closed=own.nothing_passes)
-        if self.overall is not None:
-            return clamp.apply(float(self.overall.threshold), ThresholdSource.EV, closed=self.overall.nothing_passes)
-        return static_threshold(static)
+        if self.overall is None:
+            found = static_threshold(static)
+            return replace(found, closed=True) if self.policy.require_badge else found
+        own = bucket if bucket in self.buckets else None
+        found = self._learned(own, clamp, self.policy.method)
+        if not self.policy.require_badge:
+            return found
+        badge = None if own is None or self.evidence is None else self.evidence.buckets[own].certified_from
+        if badge is None:
+            return replace(found, closed=True)
+        # A badge above the ceiling would be overruled by it, as everything above it always passes.
+        if badge <= found.value:
+            return found
+        return Threshold(float(badge), found.source, moved_from=found.unclamped, closed=found.closed)
 
     def break_even(self, bucket: Bucket) -> float | None:
         """The win probability that breaks even in a market situation: its own, else the one over all, in [0, 1].
@@ -174,44 +208,62 @@ class ThresholdTable:
 
         Source: SPEC 7, p_min.
         """
+        if self.policy.method is Method.EVIDENCE and self.evidence is not None:
+            return self._pooled(bucket if bucket in self.buckets else None, self.evidence).p_min
         found = self.buckets.get(bucket, self.overall)
         return None if found is None else found.p_min
 
-    def rows(self, clamp: Clamp) -> list[TableRow]:
+    def _learned(self, own: Bucket | None, clamp: Clamp, method: Method) -> Threshold:
+        source = ThresholdSource.EV if own is None else ThresholdSource.QSCORE
+        if method is Method.EVIDENCE and self.evidence is not None:
+            pooled, mode = self._pooled(own, self.evidence), self.evidence.mode
+            return clamp.apply(float(pooled.in_force(mode)), source, closed=pooled.closed_in(mode))
+        plain = self.overall if own is None else self.buckets[own]
+        if plain is None:
+            raise ValueError("nothing was learned")
+        return clamp.apply(float(plain.threshold), source, closed=plain.nothing_passes)
+
+    @staticmethod
+    def _pooled(own: Bucket | None, evidence: PooledTable) -> PooledEstimate:
+        return evidence.overall if own is None else evidence.buckets[own]
+
+    def rows(self, clamp: Clamp, method: Method | None = None) -> list[TableRow]:
         """The table for a reader: buckets in their fixed order, then all together; none while it is empty.
 
         Parameters
         ----------
         clamp : range of learned thresholds, in score points
+        method : whose thresholds; those in force by default, none while this method's were not learned
         """
-        if self.overall is None:
+        asked = self.policy.method if method is None else method
+        if self.overall is None or (asked is Method.EVIDENCE and self.evidence is None):
             return []
-        learned = [(str(bucket), ThresholdSource.QSCORE, found) for bucket, found in self.buckets.items()]
-        return [
-            TableRow(
-                bucket=name,
-                n=found.n,
-                wins=found.wins,
-                losses=found.losses,
-                mean_win_r=found.mean_win_r,
-                mean_loss_r=found.mean_loss_r,
-                p_min=found.p_min,
-                threshold=clamp.apply(float(found.threshold), source, closed=found.nothing_passes),
-                clamp=clamp,
-                note=found.note.value,
-            )
-            for name, source, found in [*learned, (ALL, ThresholdSource.EV, self.overall)]
-        ]
+        in_force = asked is self.policy.method
+        rows = []
+        for own in (*self.buckets, None):
+            name = ALL if own is None else str(own)
+            threshold = self._learned(own, clamp, asked)
+            pooled = None if self.evidence is None else self._pooled(own, self.evidence)
+            plain = self.overall if own is None else self.buckets[own]
+            if asked is Method.EVIDENCE and pooled is not None and self.evidence is not None:
+                rows.append(TableRow.of_evidence(name, pooled, self.evidence, threshold, clamp, in_force=in_force))
+            else:
+                rows.append(TableRow.of_seed(name, plain, pooled, threshold, clamp, in_force=in_force))
+        return rows
 
     def as_json(self) -> dict[str, Any]:
         """The table as plain JSON values; equal tables give equal values."""
         return {
-            "method": self.method.value,
+            "method": self.policy.method.value,
+            "labels": self.policy.labels.value,
+            "mode": self.policy.mode.value,
+            "require_badge": self.policy.require_badge,
             "score_source": self.score_source,
             "w": self.w,
             "records": self.records,
             "overall": None if self.overall is None else self.overall.as_json(),
             "buckets": {str(bucket): found.as_json() for bucket, found in self.buckets.items()},
+            "evidence": None if self.evidence is None else self.evidence.as_json(),
         }
 
     @classmethod
@@ -227,10 +279,7 @@ class ThresholdTable:
         Invalid : if a field is missing, of another type or out of range, a bucket is unknown, or parts contradict
         """
         row = PlainRow.of(record, "table")
-        method = row.text("method")
-        if method not in {known.value for known in Method}:
-            raise Invalid(Reason.FIELD_RANGE, "method", f"{method!r} is not known here")
-        overall = row.value("overall")
+        overall, evidence = row.value("overall"), row.value("evidence")
         buckets = PlainRow.of(row.value("buckets"), "buckets").fields
         try:
             return cls(
@@ -238,7 +287,13 @@ class ThresholdTable:
                 row.count("records"),
                 None if overall is None else Estimate.from_json(overall),
                 {_known(name): Estimate.from_json(found) for name, found in buckets.items()},
-                Method(method),
+                None if evidence is None else PooledTable.from_json(evidence),
+                ThresholdPolicy(
+                    method=Method(row.text("method")),
+                    labels=Method(row.text("labels")),
+                    mode=ThresholdMode(row.text("mode")),
+                    require_badge=row.flag("require_badge"),
+                ),
             )
         except ValueError as error:
             raise Invalid(Reason.FIELD_RANGE, "table", str(error)) from error
@@ -252,21 +307,36 @@ def learn_table(
     *,
     score_source: str,
     w: float,
+    decisive: BoolArray | None = None,
+    weight: FloatArray | None = None,
+    entry_ms: IntArray | None = None,
+    exit_ms: IntArray | None = None,
+    policy: ThresholdPolicy = SEED_POLICY,
+    drawn: Drawn | None = None,
+    incumbent: ThresholdTable | None = None,
 ) -> ThresholdTable:
-    """Learn the thresholds of one kind of score from decisive outcomes of both kinds, unweighted, in any order.
+    """Learn the thresholds of one kind of score from outcomes of both kinds, in any order, by both methods.
+
+    The seed rule takes the decisive ones, unweighted; the evidence method takes what its labels take, with its weight.
 
     Parameters
     ----------
     scores : ndarray of shape (n,), in [0, 100], final scores of the kind the table is for
     won : ndarray of bool, shape (n,)
-    net_r : ndarray of shape (n,), results after costs in R (or percent)
+    net_r : ndarray of shape (n,), results after costs in R (or percent), of a timeout that of its mark price
     buckets : sequence of length n, ``session|volatility``; a record without one counts for the whole only
     score_source : ``ensemble``, ``ensemble_raw`` or ``heuristic``
     w : blend weight behind the scores, in [0, 1]; heuristic scores do not feel it
+    decisive : ndarray of bool, shape (n,), false for timeouts; all are, by default
+    weight : ndarray of shape (n,), > 0; 1 by default
+    entry_ms, exit_ms : ndarray of int64, shape (n,), UTC epoch ms; unknown (0) by default
+    policy : which method decides, on which labels and in which mode the evidence is learned
+    drawn : how the intervals are drawn; none are, by default
+    incumbent : the table in force until now for the very same scores, where thresholds are not to move for nothing
 
     Returns
     -------
-    ThresholdTable, empty below 50 records
+    ThresholdTable, empty below 50 decisive records
 
     Raises
     ------
@@ -274,21 +344,29 @@ def learn_table(
 
     Source: SPEC 7.
     """
-    key, n = TableKey.of(score_source, w), len(scores)
-    if len(buckets) != n or not scores.shape == won.shape == net_r.shape:
-        raise ValueError("expected one score, one outcome, one result and one bucket for each record")
-    unknown = {name for name in buckets if name is not None and name not in _PLACE}
-    if len(unknown) > 0:
-        raise ValueError(f"unknown buckets: {', '.join(sorted(unknown))}")
+    key = TableKey.of(score_source, w)
+    outcomes = Outcomes.of(
+        scores, won, net_r, buckets, decisive=decisive, weight=weight, entry_ms=entry_ms, exit_ms=exit_ms
+    )
+    plain = outcomes.of_decisive
+    n = len(plain)
     if n < TABLE_RECORDS:
-        return ThresholdTable(key, n)
-    place = np.array([-1 if name is None else _PLACE[name] for name in buckets])
+        return ThresholdTable(key, n, policy=policy)
     learned = {}
+    # The score's fraction decides nothing: every rule looks at whole scores.
+    whole = plain.cell.astype(np.float64)
     for number, bucket in enumerate(BUCKETS):
-        inside = place == number
+        inside = plain.place == number
         if np.count_nonzero(inside) >= BUCKET_RECORDS:
-            learned[bucket] = estimate(scores[inside], won[inside], net_r[inside])
-    return ThresholdTable(key, n, estimate(scores, won, net_r), learned)
+            learned[bucket] = estimate(whole[inside], plain.won[inside], plain.net_r[inside])
+    evidence = learn_pooled(
+        outcomes,
+        labels=policy.labels,
+        mode=policy.mode,
+        drawn=drawn,
+        incumbent=None if incumbent is None or incumbent.key != key else incumbent.evidence,
+    )
+    return ThresholdTable(key, n, estimate(whole, plain.won, plain.net_r), learned, evidence, policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,16 +437,20 @@ class ThresholdBook:
         *,
         score_source: str,
         blend: Callable[[float, float, float], float],
+        policy: ThresholdPolicy = SEED_POLICY,
+        drawn: Drawn | None = None,
+        incumbent: ThresholdTable | None = None,
     ) -> ThresholdBook:
         """The book with the table of one blend learned anew from the recorded parts of the scores.
 
         Parameters
         ----------
-        records : decisive outcomes of both kinds; one whose final score cannot be told is left out
+        records : outcomes of both kinds; one whose final score cannot be told is left out
         w : blend weight, in [0, 1]; heuristic scores do not feel it
         score_source : ``ensemble``, ``ensemble_raw`` or ``heuristic``
         blend : final score from heuristic part, ensemble part and weight; ``scorer.blend.blend``, which is handed in
             because the two rooms stand on one floor
+        policy, drawn, incumbent : as for ``learn_table``
 
         Raises
         ------
@@ -378,7 +460,7 @@ class ThresholdBook:
         """
         key = TableKey.of(score_source, w)
         finals = [(blend(_number(past.heuristic), _number(past.ensemble), key.w), past) for past in records]
-        known = [(score, past) for score, past in finals if math.isfinite(score) and past.decisive]
+        known = [(score, past) for score, past in finals if math.isfinite(score)]
         return self.having(
             learn_table(
                 np.array([score for score, _ in known], dtype=np.float64),
@@ -387,6 +469,13 @@ class ThresholdBook:
                 [past.bucket for _, past in known],
                 score_source=score_source,
                 w=key.w,
+                decisive=np.array([past.decisive for _, past in known], dtype=np.bool_),
+                weight=np.array([past.weight for _, past in known], dtype=np.float64),
+                entry_ms=np.array([past.entry_ms for _, past in known], dtype=np.int64),
+                exit_ms=np.array([past.exit_ms for _, past in known], dtype=np.int64),
+                policy=policy,
+                drawn=drawn,
+                incumbent=incumbent,
             )
         )
 
@@ -414,9 +503,9 @@ class ThresholdBook:
 
 
 def _known(name: str) -> Bucket:
-    if name not in _PLACE:
+    if name not in PLACE:
         raise Invalid(Reason.FIELD_RANGE, "buckets", f"{name!r} is no market situation")
-    return BUCKETS[_PLACE[name]]
+    return BUCKETS[PLACE[name]]
 
 
 def _number(part: float | None) -> float:

@@ -27,6 +27,7 @@ from phantom.record import closed_from, closed_record, position_from, terms_from
 from phantom.sequence import CandleSequence
 from runtime.counted import groups_of
 from runtime.crowd import CrowdWatch
+from runtime.watched import PathWatch, path_row
 from signals.candle import Candle
 from signals.parse import canonical_json
 from signals.profile import Kind, Profile
@@ -97,6 +98,8 @@ class Follower:
         self._finer: dict[tuple[str, int], deque[Candle]] = {}
         self._books: dict[str, dict[str, _Followed]] = {}
         self._crowd = CrowdWatch()
+        self._paths: dict[tuple[str, int], PathWatch] = {}
+        self._awaiting_read: set[str] = set()
         self._loaded_seq: dict[str, int] = {}
         self._volatility: dict[str, dict[str, tuple[CandleAggregator, WilderAtr]]] = {}
         self._swept_ms = -SWEEP_EVERY_MS
@@ -133,6 +136,8 @@ class Follower:
         """Drop everything in memory: the store and the stream are to be read anew."""
         for kept in (self._series, self._finer, self._books, self._loaded_seq, self._volatility, self._ended):
             kept.clear()
+        self._paths.clear()
+        self._awaiting_read.clear()
         self._swept_ms = -SWEEP_EVERY_MS
 
     def _told(self) -> list[Ended]:
@@ -188,6 +193,7 @@ class Follower:
         for followed in list(self._books.get(series.symbol, {}).values()):
             if followed.stored.step_ms == series.step_ms:
                 self._step(series.symbol, followed, candle, now_ms)
+        self._end_paths(series, candle, now_ms)
         self._push_volatility(series, candle)
         # Last: from here on this candle counts as seen, with everything it moved.
         self.store.see_candle(series.symbol, series.step_ms, closes_ms, now_ms=now_ms)
@@ -195,7 +201,13 @@ class Follower:
 
     def _load(self, symbol: str, now_ms: int) -> None:
         """Read positions opened since the last look, and bring them up to the candles already seen."""
+        if symbol not in self._awaiting_read:
+            # Once: whatever opens from here on comes with the positions to follow.
+            for stored in self.store.awaiting_path(symbol):
+                self._watch(stored)
+            self._awaiting_read.add(symbol)
         for stored in self.store.following(symbol, self._loaded_seq.get(symbol, 0)):
+            self._watch(stored)
             followed = _followed(stored)
             book = self._books.setdefault(symbol, {})
             book[stored.signal_id] = followed
@@ -208,6 +220,18 @@ class Follower:
             self._loaded_seq[symbol] = max(self._loaded_seq.get(symbol, 0), stored.seq)
         book = self._books.get(symbol, {})
         self._crowd.see(symbol, sum(followed.stored.kind is Kind.PHANTOM for followed in book.values()))
+
+    def _watch(self, stored: StoredPosition) -> None:
+        self._paths.setdefault((stored.symbol, stored.step_ms), PathWatch()).await_path(stored)
+
+    def _end_paths(self, series: _Series, candle: Candle, now_ms: int) -> None:
+        """Record the paths whose horizon ends here, whatever became of their positions."""
+        watch = self._paths.setdefault((series.symbol, series.step_ms), PathWatch())
+        watch.see(candle)
+        for watched in watch.over(candle.ts + series.step_ms):
+            path = watch.path(watched)
+            row = path_row(watched.stored, watched.terms, path)
+            self.store.record_path(watched.stored, row, known=path.known, now_ms=now_ms)
 
     def _step(self, symbol: str, followed: _Followed, candle: Candle, now_ms: int) -> None:
         before = followed.position
@@ -418,8 +442,9 @@ class Follower:
         return max(self._tracking)
 
     def oldest_needed_ms(self) -> int | None:
-        """Open time of the oldest candle a restart would need, by the positions' last checkpoints."""
+        """Open time of the oldest candle a restart would need, by the positions' last checkpoints and open paths."""
         needed = [_saved_ms(followed.stored) for book in self._books.values() for followed in book.values()]
+        needed += [entry for watch in self._paths.values() if (entry := watch.oldest_entry_ms) is not None]
         return min(needed) if needed else None
 
 

@@ -29,7 +29,10 @@ from runtime.chance import draw_for
 from runtime.clock import Stopwatch, stopwatch
 from runtime.score import by_model
 from runtime.shelf import Shelf
+from runtime.tables import untold
+from scorer.encoding import model_features
 from scorer.heuristic import heuristic_score
+from scorer.schema import SCHEMAS, Vector
 from signals.bucket import Bucket
 from signals.context import DEFAULT_SESSIONS, Context, SessionWindow, regime_by_rank, session_at
 from signals.errors import Refusal
@@ -152,8 +155,11 @@ class Judge:
     def _command(self, signal: Signal, fingerprint: str, unscored: Reason | None) -> DecideCommand:
         profile = self.profiles[signal.strategy]
         context = self.context(signal)
+        schema = SCHEMAS[profile.features]
+        # Read once: what the model is asked about is what the hash is of.
+        vector = schema.vector(model_features(signal.features, bucket=str(context.bucket), symbol=signal.symbol))
         if unscored is None:
-            scoring, threshold, without_model = self._scored(signal, profile, context)
+            scoring, threshold, without_model = self._scored(signal, profile, context, vector)
         else:
             # Nor may ML_OFF let it execute: late truth is worse than none.
             plain = score_without_model(heuristic_score(signal, profile.heuristic))
@@ -183,7 +189,7 @@ class Judge:
             signal_ms=signal.ts,
             max_age_ms=profile.max_signal_age_ms(signal.timeframe),
             ttl_ms=profile.decision_ttl_ms,
-            body=canonical_json(_body(signal, verdict, profile.costs_bps)),
+            body=canonical_json(_body(signal, verdict, profile.costs_bps, schema.vector_hash(vector))),
             terms=canonical_json(terms_record(terms)),
             track=canonical_json(track_record(Position.open(terms).track)),
             entry_ms=terms.entry_ms,
@@ -195,13 +201,13 @@ class Judge:
         )
 
     def _scored(
-        self, signal: Signal, profile: Profile, context: Context
+        self, signal: Signal, profile: Profile, context: Context, vector: Vector
     ) -> tuple[Scoring, Threshold, tuple[Scoring, Threshold] | None]:
         """The score with the threshold it meets, and what the heuristic alone would be compared with."""
         plain = score_without_model(heuristic_score(signal, profile.heuristic))
-        static = static_threshold(profile.static_threshold)
         if self._shelf is None:
-            return plain, static, None
+            rules = untold(profile.threshold_policy)
+            return plain, rules.lookup(context.bucket, SEED, profile.static_threshold), None
         served = self._shelf.serve(profile, self.store.training(profile.name))
         bucket, own = context.bucket, profile.static_threshold
         alone = served.rules.lookup(bucket, SEED, own)
@@ -210,7 +216,7 @@ class Judge:
             plain = replace(plain, fault=served.rules_fault)
         if not served.has_model:
             return plain, alone, None
-        scoring, table = by_model(signal, profile, context, served, plain, self._watch)
+        scoring, table = by_model(signal, vector, profile, served, plain, self._watch)
         if table is None:
             return scoring, alone, (plain, alone)
         clamp = SEED if profile.clamp is Clamping.SEED else table.key.default_clamp
@@ -243,7 +249,7 @@ def _bar(signal: Signal) -> str | None:
     return "|".join(parts)
 
 
-def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, object]:
+def _body(signal: Signal, verdict: Verdict, costs_bps: float, vector_hash: str) -> dict[str, object]:
     """What is recorded of a decision besides what the commit itself decides."""
     scoring, context = verdict.scoring, verdict.context
     return {
@@ -259,11 +265,13 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "timeframe": signal.timeframe,
         "tag": signal.tag,
         "features": dict(signal.features),
+        "vector_hash": vector_hash,
         "regime_confidence": signal.regime_confidence,
         "score": scoring.score,
         "heuristic_score": scoring.heuristic_score,
         "score_source": scoring.source.value,
         "win_probability": scoring.win_probability,
+        "win_bounds": None if scoring.win_bounds is None else list(scoring.win_bounds),
         "threshold": verdict.threshold.value,
         "threshold_source": verdict.threshold.source.value,
         "threshold_closed": verdict.threshold.closed,
@@ -275,11 +283,13 @@ def _body(signal: Signal, verdict: Verdict, costs_bps: float) -> dict[str, objec
         "explored": verdict.explored,
         "propensity": verdict.propensity,
         "costs_bps": costs_bps,
-        "expected_return_r": None,
-        "p_stop": None,
+        "expected_return_r": None if scoring.told is None else scoring.told.expected_return_r,
+        "p_stop": None if scoring.told is None else scoring.told.p_stop,
+        "heads": None if scoring.told is None else scoring.told.record,
         "bundle": scoring.bundle,
         "model_score": scoring.model_score,
         "model_fault": scoring.fault,
+        "neighbours": None if scoring.neighbours is None else scoring.neighbours.record(),
         "enforced": verdict.enforced.value,
     }
 

@@ -190,7 +190,12 @@ class Reports:
         body = canonical_json(result)
         if not position.open:
             status = self.store.correct(
-                position, report.key, body, learned=decided.decisive, now_ms=self.store.now_ms()
+                position,
+                report.key,
+                body,
+                learned=decided.decisive,
+                now_ms=self.store.now_ms(),
+                timed_out=decided is Outcome.TIMEOUT,
             )
             return _reply(report, status, done=Reason.REPORT_CORRECTION)
         status = self.store.close(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from decision.decide import ScoreSource, Scoring
 from qscore.table import ThresholdTable
@@ -10,9 +11,9 @@ from runtime.clock import Stopwatch
 from runtime.shelf import Served, Shelved
 from scorer.blend import blend
 from scorer.bundle import NotAsked, Scored, Unscorable
-from scorer.encoding import model_features
-from scorer.schema import SCHEMAS, Vector
-from signals.context import Context
+from scorer.heads import Told
+from scorer.neighbours import Neighbours
+from scorer.schema import Vector
 from signals.profile import Profile
 from signals.signal import Signal
 
@@ -20,15 +21,12 @@ log = logging.getLogger(__name__)
 
 
 def by_model(
-    signal: Signal, profile: Profile, context: Context, served: Served, plain: Scoring, watch: Stopwatch
+    signal: Signal, vector: Vector, profile: Profile, served: Served, plain: Scoring, watch: Stopwatch
 ) -> tuple[Scoring, ThresholdTable | None]:
     """The score of the first sound bundle, and the table it is compared by; none when the heuristic stands in.
 
     A champion that did not answer leaves its fault in the scoring: what stands in for it may not execute.
     """
-    vector = SCHEMAS[profile.features].vector(
-        model_features(signal.features, bucket=str(context.bucket), symbol=signal.symbol)
-    )
     fault = served.fault
     for shelved in (served.champion, served.previous):
         if shelved is None:
@@ -37,7 +35,9 @@ def by_model(
         found = _asked(shelved, vector)
         late_ms = (watch() - started) * 1000.0
         if isinstance(found, Scored) and late_ms <= profile.score_budget_ms:
-            return _blended(found, shelved, profile, plain, fault), shelved.table
+            scoring = _blended(found, shelved, profile, plain, fault)
+            shown = replace(scoring, neighbours=_neighbours(shelved, vector, signal.ts), told=_told(shelved, vector))
+            return shown, shelved.table
         fault = fault or _why(found, late_ms)
     missing = (*plain.missing, *(name for name in vector.missing if name not in plain.missing))
     return (
@@ -61,6 +61,24 @@ def _asked(shelved: Shelved, vector: Vector) -> Scored | NotAsked | Unscorable:
         return Unscorable(f"{type(error).__name__}: {error}"[:200])
 
 
+def _neighbours(shelved: Shelved, vector: Vector, at_ms: int) -> Neighbours | None:
+    try:
+        return shelved.bundle.neighbours(vector, at_ms)
+    except Exception:
+        # They are shown and nothing more: without them the decision is the same.
+        log.exception("neighbours of bundle %s failed", shelved.bundle.address[:12])
+        return None
+
+
+def _told(shelved: Shelved, vector: Vector) -> Told | None:
+    try:
+        return shelved.bundle.tell(vector)
+    except Exception:
+        # Shown and nothing more, like the neighbours.
+        log.exception("heads of bundle %s failed", shelved.bundle.address[:12])
+        return None
+
+
 def _why(found: Scored | NotAsked | Unscorable, late_ms: float) -> str:
     if isinstance(found, NotAsked):
         return f"{len(found.missing)} features are missing"
@@ -80,4 +98,5 @@ def _blended(found: Scored, shelved: Shelved, profile: Profile, plain: Scoring, 
         missing=found.missing,
         model_score=found.score,
         fault=fault,
+        win_bounds=found.bounds,
     )

@@ -29,8 +29,9 @@ from scorer.heuristic import RULES
 from scorer.schema import SCHEMAS
 from signals.breaker import Thresholds
 from signals.errors import Invalid
+from signals.labelling import Labelling, Maturity
 from signals.method import Method, Methods
-from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode
+from signals.profile import DEFAULT_PROFILES, HOUR_MS, Clamping, FillRule, Limits, Profile, RunMode, ThresholdMode
 from signals.signal import STRATEGY_PATTERN
 
 __all__ = ["MASK", "Settings", "masked", "write_example"]
@@ -133,7 +134,7 @@ class AccessSettings(_Section):
         return {name.removesuffix("_password"): word.get_secret_value() for name, word in words.items() if word}
 
 
-def _built_in(kind: type[Profile | Limits | Methods | Thresholds], name: str) -> Any:
+def _built_in(kind: type[Profile | Limits | Methods | Labelling | Thresholds], name: str) -> Any:
     """Take a default from where it is decided; a profile that says nothing keeps it anyway."""
     return next(field.default for field in dataclasses.fields(kind) if field.name == name)
 
@@ -207,6 +208,26 @@ class MethodSettings(_Section):
     labels: Annotated[Method, Word] = _built_in(Methods, "labels")
 
 
+class LabellingSettings(_Section):
+    """What the learner takes as an outcome. The last four belong to labels by evidence."""
+
+    drop_ambiguous: bool = Field(
+        default=_built_in(Labelling, "drop_ambiguous"), description="leave out losses whose candle touched the target"
+    )
+    learn_from_timeouts: Annotated[bool | None, OrNone] = Field(
+        default=None, description="at their mark price; none: when labels are by evidence"
+    )
+    window_days: float = Field(default=_built_in(Labelling, "window_days"), description="0: all outcomes kept")
+    maturity: Annotated[Maturity, Word] = Field(
+        default=_built_in(Labelling, "maturity"), description="cutoff, weights or off: fast losers are seen first"
+    )
+    uniqueness: bool = Field(
+        default=_built_in(Labelling, "uniqueness"), description="weigh by how many labels live at the same time"
+    )
+    half_life_days: float = Field(default=_built_in(Labelling, "half_life_days"), description="0: no decay")
+    size_exponent: float = Field(default=_built_in(Labelling, "size_exponent"), description="power of |R| in a weight")
+
+
 class ProfileSettings(_Section):
     """What to change in one of the built-in profiles, or a profile of your own. Only what is written counts."""
 
@@ -228,6 +249,12 @@ class ProfileSettings(_Section):
     costs_bps: float = Field(default=_built_in(Profile, "costs_bps"), description="round trip")
     blend: float = Field(default=_built_in(Profile, "blend"), description="weight of the model beside the heuristic")
     clamp: Annotated[Clamping, Word] = _built_in(Profile, "clamp")
+    threshold_mode: Annotated[ThresholdMode, Word] = Field(
+        default=_built_in(Profile, "threshold_mode"), description="of the evidence method: balanced, spec or cautious"
+    )
+    require_badge: bool = Field(
+        default=_built_in(Profile, "require_badge"), description="nothing passes where the threshold is not certified"
+    )
     retrain_growth: float = Field(
         default=_built_in(Profile, "retrain_growth"), description="0.05: every max(retrain_every, 5 %) outcomes"
     )
@@ -244,7 +271,14 @@ class ProfileSettings(_Section):
     explore_size: float = Field(
         default=_built_in(Profile, "explore_size"), description="size multiplier of those: the least you can trade"
     )
+    neighbours: int = Field(
+        default=_built_in(Profile, "neighbours"), description="past signals each one is compared with; 0: none"
+    )
+    heads: bool = Field(
+        default=_built_in(Profile, "heads"), description="also learn how far the price will go; shown, never decisive"
+    )
     method: MethodSettings = MethodSettings()
+    labelling: LabellingSettings = LabellingSettings()
     limits: LimitsSettings = LimitsSettings()
 
     @model_validator(mode="after")
@@ -257,7 +291,7 @@ class ProfileSettings(_Section):
         """Lay what was written over a built-in profile, or over the defaults of all for a new one."""
         written: dict[str, Any] = {
             field: getattr(self, field)
-            for field in self.model_fields_set - {"limits", "method", "timeout_hours", "timeout_ms"}
+            for field in self.model_fields_set - {"limits", "method", "labelling", "timeout_hours", "timeout_ms"}
         }
         if self.timeout_hours is not None:
             written["timeout_ms"] = round(self.timeout_hours * HOUR_MS)
@@ -265,13 +299,20 @@ class ProfileSettings(_Section):
             written["timeout_ms"] = self.timeout_ms
         limits = {field: getattr(self.limits, field) for field in self.limits.model_fields_set}
         method = {field: getattr(self.method, field) for field in self.method.model_fields_set}
+        labelling = {field: getattr(self.labelling, field) for field in self.labelling.model_fields_set}
         if base is None:
             missing = {"timeout_ms", "tp1_r"} - written.keys()
             if missing:
                 raise ValueError("a profile of your own needs timeout_hours and tp1_r (a number of R, or none)")
-            return Profile(name=name, method=Methods(**method), limits=Limits(**limits), **written)
-        parts: dict[str, Any] = {
+            parts: dict[str, Any] = {
+                "method": Methods(**method),
+                "labelling": Labelling(**labelling),
+                "limits": Limits(**limits),
+            }
+            return Profile(name=name, **parts, **written)
+        parts = {
             "method": dataclasses.replace(base.method, **method),
+            "labelling": dataclasses.replace(base.labelling, **labelling),
             "limits": dataclasses.replace(base.limits, **limits),
         }
         return dataclasses.replace(base, **parts, **written)
@@ -437,14 +478,18 @@ def _example_profile(profile: Profile) -> list[str]:
     for name, field in ProfileSettings.model_fields.items():
         if name == "timeout_hours":
             lines.append(_example_line(name, profile.timeout_ms / HOUR_MS, field.description))
-        elif name not in ("timeout_ms", "method", "limits"):
+        elif name not in ("timeout_ms", "method", "labelling", "limits"):
             lines.append(_example_line(name, getattr(profile, name), field.description))
     for name, section, values in (
         ("method", MethodSettings, profile.method),
+        ("labelling", LabellingSettings, profile.labelling),
         ("limits", LimitsSettings, profile.limits),
     ):
         lines += ["", f"[profiles.{profile.name}.{name}]", f"# {section.__doc__}"]
-        lines += [_example_line(field, getattr(values, field), None) for field in section.model_fields]
+        lines += [
+            _example_line(field, getattr(values, field), told.description)
+            for field, told in section.model_fields.items()
+        ]
     return lines
 
 

@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass
 
 from persistence.store import Store, Training
-from qscore.table import HEURISTIC, TableKey, ThresholdBook, ThresholdTable
-from runtime.tables import book_for, read_table
+from qscore.table import ThresholdBook, ThresholdTable
+from runtime.tables import book_for, read_table, untold
 from scorer.bundle import Bundle, BundleFault, BundleRefused, unpack
 from scorer.schema import SCHEMAS
 from signals.errors import Invalid
 from signals.parse import printable
-from signals.profile import Profile
+from signals.profile import Profile, ThresholdPolicy
 
 KEPT = 8
 """Bundles kept in memory: the ones in force and what they would go back to, for a few strategies."""
@@ -49,7 +49,6 @@ class Served:
         return self.champion is not None or self.fault is not None
 
 
-NO_RULES = ThresholdTable(TableKey(HEURISTIC, 0.0))
 TABLE_REFUSED = "TABLE_REFUSED"
 
 
@@ -59,13 +58,13 @@ class Shelf:
     def __init__(self, store: Store, keys: bytes | tuple[bytes, ...] | None) -> None:
         self._store = store
         self._keys = keys or ()
-        self._known: dict[tuple[str, str, float], Shelved | str] = {}
-        self._rules: dict[str, tuple[str, ThresholdTable | str]] = {}
+        self._known: dict[tuple[str, str, float, ThresholdPolicy], Shelved | str] = {}
+        self._rules: dict[str, tuple[str, ThresholdPolicy, ThresholdTable | str]] = {}
 
     def serve(self, profile: Profile, training: Training) -> Served:
         """What is in force for a profile, by the pointer that was read with the decision."""
         rules = self._heuristics(profile, training.table)
-        table, rules_fault = (NO_RULES, rules) if isinstance(rules, str) else (rules, None)
+        table, rules_fault = (untold(profile.threshold_policy), rules) if isinstance(rules, str) else (rules, None)
         if training.bundle is None:
             return Served(None, None, None, table, rules_fault)
         champion = self._bundle(profile, training.bundle)
@@ -74,20 +73,21 @@ class Shelf:
         return Served(_sound(champion), _sound(previous), fault, table, rules_fault)
 
     def _heuristics(self, profile: Profile, address: str | None) -> ThresholdTable | str:
+        policy = profile.threshold_policy
         if address is None:
-            return NO_RULES
-        held, known = self._rules.get(profile.name, ("", NO_RULES))
-        if held != address:
-            known = self._fetch_table(profile, address)
-            self._rules[profile.name] = (address, known)
-        return known
+            return untold(policy)
+        held = self._rules.get(profile.name)
+        if held is None or held[:2] != (address, policy):
+            held = (address, policy, self._fetch_table(profile, address))
+            self._rules[profile.name] = held
+        return held[2]
 
     def _fetch_table(self, profile: Profile, address: str) -> ThresholdTable | str:
         text = self._store.table(profile.name, address)
         try:
             if text is None:
                 raise ValueError("its text is not in Redis")
-            return read_table(address, text)
+            return read_table(address, text).under(profile.threshold_policy)
         except (Invalid, ValueError, RecursionError) as error:
             self._refuse(profile, address, TABLE_REFUSED, str(error))
             return f"thresholds: {error}"
@@ -99,7 +99,7 @@ class Shelf:
         self._store.refuse(profile.name, address, code=code, detail=shown, now_ms=self._store.now_ms())
 
     def _bundle(self, profile: Profile, address: str) -> Shelved | str:
-        place = (profile.name, address, profile.blend)
+        place = (profile.name, address, profile.blend, profile.threshold_policy)
         known = self._known.get(place)
         if known is None:
             known = self._verified(profile, address)
@@ -131,7 +131,11 @@ class Shelf:
         if bundle.address != address:
             raise BundleRefused(BundleFault.CORRUPT, "its bytes belong to another address")
         book = book_for(
-            ThresholdBook.from_json(bundle.parts.thresholds), bundle.parts.records, bundle.source, profile.blend
+            ThresholdBook.from_json(bundle.parts.thresholds),
+            bundle.parts.records,
+            bundle.source,
+            profile.blend,
+            profile.threshold_policy,
         )
         return Shelved(bundle, book, book.table(bundle.source, profile.blend))
 

@@ -6,17 +6,34 @@ import json
 import math
 from collections.abc import Iterable
 
-from qscore.table import HEURISTIC, ScoredRecord, ThresholdBook, ThresholdTable
+from qscore.evidence import Drawn
+from qscore.table import HEURISTIC, ScoredRecord, TableKey, ThresholdBook, ThresholdTable
 from scorer.blend import blend
 from scorer.recorded import PartRecords
 from signals.parse import canonical_json, sha256_hex
+from signals.profile import ThresholdPolicy
+
+INTERVALS = Drawn(resamples=200, seed=20_240_102)
+"""How a trainer draws the intervals that tables carry; who only serves a table draws none."""
 
 
-def book_for(book: ThresholdBook, records: PartRecords, source: str, weight: float) -> ThresholdBook:
-    """The book, with the table of this blend learned from the recorded parts if it has none."""
-    if any(table.matches(source, weight) for table in book.tables):
-        return book
-    return book.relearn(scored(records), weight, score_source=source, blend=blend)
+def book_for(
+    book: ThresholdBook,
+    records: PartRecords,
+    source: str,
+    weight: float,
+    policy: ThresholdPolicy,
+    *,
+    drawn: Drawn | None = None,
+) -> ThresholdBook:
+    """The book with the table of this blend under this policy, learned from the recorded parts if it has none.
+
+    A table that was learned on other labels or in another mode than the policy puts in force is none.
+    """
+    known = next((table for table in book.tables if table.matches(source, weight)), None)
+    if known is not None and known.fits(policy):
+        return book.having(known.under(policy))
+    return book.relearn(scored(records), weight, score_source=source, blend=blend, policy=policy, drawn=drawn)
 
 
 def scored(records: PartRecords) -> list[ScoredRecord]:
@@ -49,9 +66,26 @@ def scored(records: PartRecords) -> list[ScoredRecord]:
     ]
 
 
-def heuristic_table(records: Iterable[ScoredRecord]) -> ThresholdTable:
-    """The heuristic's thresholds from the scores that were recorded with past decisions; empty below 50."""
-    return ThresholdBook().relearn(records, 0.0, score_source=HEURISTIC, blend=blend).table(HEURISTIC, 0.0)
+def heuristic_table(
+    records: Iterable[ScoredRecord],
+    policy: ThresholdPolicy,
+    *,
+    drawn: Drawn | None = None,
+    incumbent: ThresholdTable | None = None,
+) -> ThresholdTable:
+    """The heuristic's thresholds from the scores that were recorded with past decisions; empty below 50.
+
+    The rules never change, so its table may be held to the one in force before; no bundle's may.
+    """
+    book = ThresholdBook().relearn(
+        records, 0.0, score_source=HEURISTIC, blend=blend, policy=policy, drawn=drawn, incumbent=incumbent
+    )
+    return book.table(HEURISTIC, 0.0)
+
+
+def untold(policy: ThresholdPolicy) -> ThresholdTable:
+    """The heuristic's table while none was learned: the static threshold, closed where a badge is required."""
+    return ThresholdTable(TableKey(HEURISTIC, 0.0), policy=policy)
 
 
 def spelled(table: ThresholdTable) -> tuple[str, str]:

@@ -10,11 +10,13 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from scorer.calibration import Beta, Calibrator, Isotonic
+from scorer.calibration import Beta, Calibrator, Isotonic, VennAbers
 from scorer.compiled import Network, Standard, Trees
 from scorer.container import AnyArray, BundleFault, BundleRefused, address, seal, unseal
 from scorer.encoding import Category, Encoding
-from scorer.ensemble import Ensemble
+from scorer.ensemble import Ensemble, Stack
+from scorer.heads import HeadSet, Told
+from scorer.neighbours import Neighbours, Pool
 from scorer.recorded import PartRecords
 from scorer.schema import Schema, Vector
 
@@ -45,12 +47,16 @@ SCORE_DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The model's answer: a score in [0, 100], rounded to 4 decimals; a win probability only when calibrated."""
+    """The model's answer: a score in [0, 100], rounded to 4 decimals; a win probability only when calibrated.
+
+    ``bounds`` are the two win probabilities the calibrating rows leave open there; shown, never compared.
+    """
 
     score: float
     win_probability: float | None
     source: Source
     missing: tuple[str, ...]
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,9 @@ class BundleParts:
     """What a bundle is made of. Mappings hold JSON values; times in UTC epoch milliseconds.
 
     ``thresholds`` belongs to the caller and is carried as it is; ``records`` are what it was learned from, for another
-    blend to learn its own. ``calibrator`` is none while there are too few
-    out-of-fold rows: its scores are then called ``ensemble_raw``.
+    blend to learn its own. ``neighbours`` are past signals to compare with and ``heads`` forecast what is shown beside
+    the score, each none where there is nothing to show. ``calibrator`` is none while there are too few out-of-fold
+    rows: its scores are then called ``ensemble_raw``.
     """
 
     strategy: str
@@ -124,6 +131,9 @@ class BundleParts:
     thresholds: Mapping[str, Any]
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
+    neighbours: Pool | None = None
+    heads: HeadSet | None = None
+    venn_abers: VennAbers | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,13 +188,40 @@ class Bundle:
             for vector in vectors
         ]
 
+    def neighbours(self, vector: Vector, at_ms: int) -> Neighbours | None:
+        """The past signals most like one and what became of them; none without a pool, or where no model is asked.
+
+        Parameters
+        ----------
+        vector : Vector, read by the schema whose hash this bundle was opened with
+        at_ms : moment of the signal, UTC epoch ms
+
+        Source: STATISTICS 5.
+        """
+        pool, encoding = self.parts.neighbours, self.parts.encoding
+        if pool is None or not encoding.readable(vector):
+            return None
+        return pool.ask(encoding.row(vector), at_ms)
+
+    def tell(self, vector: Vector) -> Told | None:
+        """What the heads beside the score say; none without heads, or where no model is asked.
+
+        Parameters
+        ----------
+        vector : Vector, read by the schema whose hash this bundle was opened with
+        """
+        return None if self.parts.heads is None else self.parts.heads.tell(vector)
+
     def _answer(self, raw: float, missing: tuple[str, ...]) -> Scored | Unscorable:
         calibrator = self.parts.calibrator
         said = raw if calibrator is None else float(calibrator.apply(np.asarray(raw)))
         # Before anything clamps or compares it: max(0, min(1, nan)) is 1.
         if not (0.0 <= raw <= 1.0 and math.isfinite(said) and 0.0 <= said <= 1.0):
             return Unscorable(f"the heads said {raw}, the calibrator {said}")
-        return Scored(round(said * 100.0, SCORE_DIGITS), None if calibrator is None else said, self.source, missing)
+        venn_abers = self.parts.venn_abers
+        bounds = None if venn_abers is None else venn_abers.bounds(raw)
+        score = round(said * 100.0, SCORE_DIGITS)
+        return Scored(score, None if calibrator is None else said, self.source, missing, bounds)
 
 
 def pack(parts: BundleParts, key: bytes) -> bytes:
@@ -223,9 +260,14 @@ def pack(parts: BundleParts, key: bytes) -> bytes:
             "init": ensemble.init.hex(),
             "rate": ensemble.rate.hex(),
             "layers": 0 if ensemble.network is None else len(ensemble.network.weights),
+            "linear": ensemble.linear is not None,
+            "stack": _stack_record(ensemble.stack),
         },
         "calibrator": _calibrator_record(parts.calibrator),
+        "venn_abers": parts.venn_abers is not None,
         "records": {"buckets": list(parts.records.buckets)},
+        "neighbours": None if parts.neighbours is None else parts.neighbours.record,
+        "heads": None if parts.heads is None else parts.heads.record,
         "data_hash": parts.data_hash,
         "first_ms": parts.first_ms,
         "last_ms": parts.last_ms,
@@ -278,6 +320,8 @@ def _revalidate(parts: BundleParts) -> None:
     # Not "any difference above": NaN must fail as well.
     if not (len(expected) > 0 and np.all(np.abs(said - expected) <= GOLDEN_TOLERANCE)):
         raise BundleRefused(BundleFault.GOLDEN, "this machine computes other probabilities than the trainer")
+    if parts.heads is not None and not parts.heads.verified():
+        raise BundleRefused(BundleFault.GOLDEN, "this machine computes other forecasts of the heads than the trainer")
 
 
 def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
@@ -293,14 +337,33 @@ def _arrays_of(parts: BundleParts) -> dict[str, AnyArray]:
         "golden.rows": parts.golden.rows,
         "golden.expected": parts.golden.expected,
         **parts.records.arrays,
+        **({} if parts.neighbours is None else parts.neighbours.arrays),
+        **({} if parts.heads is None else parts.heads.arrays),
     }
+    if parts.venn_abers is not None:
+        bounds = parts.venn_abers
+        arrays |= {"venn_abers.edges": bounds.edges, "venn_abers.low": bounds.low, "venn_abers.high": bounds.high}
     if network is not None:
         arrays |= {"standard.mean": network.standard.mean, "standard.scale": network.standard.scale}
         for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             arrays |= {f"network.weight{layer}": weight, f"network.bias{layer}": bias}
+    linear = parts.ensemble.linear
+    if linear is not None:
+        arrays |= {"linear.mean": linear.standard.mean, "linear.scale": linear.standard.scale}
+        arrays |= {"linear.weight": linear.weights[0], "linear.bias": linear.biases[0]}
     if isinstance(parts.calibrator, Isotonic):
         arrays |= {"isotonic.raw": parts.calibrator.raw, "isotonic.calibrated": parts.calibrator.calibrated}
     return arrays
+
+
+def _stack_record(stack: Stack | None) -> dict[str, object] | None:
+    if stack is None:
+        return None
+    return {
+        "weights": [weight.hex() for weight in stack.weights.tolist()],
+        "base": stack.base.hex(),
+        "trust": stack.trust.hex(),
+    }
 
 
 def _calibrator_record(calibrator: Calibrator | None) -> dict[str, object]:
@@ -324,6 +387,12 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
     ensemble = _ensemble(manifest["ensemble"], arrays)
     if ensemble.width != encoding.width:
         raise ValueError("the heads read rows of another width than the encoding writes")
+    pool = manifest["neighbours"]
+    neighbours = None if pool is None else Pool.read(pool, arrays)
+    if neighbours is not None and neighbours.width != encoding.width:
+        raise ValueError("the pool reads rows of another width than the encoding writes")
+    told = manifest.get("heads")
+    heads = None if told is None else HeadSet.read(told, arrays, encoding)
     golden = Golden(_floats(arrays, "golden.rows", 2), _floats(arrays, "golden.expected", 1))
     if golden.rows.shape != (len(golden.expected), ensemble.width):
         raise ValueError("golden rows and answers do not fit")
@@ -339,6 +408,9 @@ def _parts(manifest: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Bundl
         first_ms=int(manifest["first_ms"]),
         last_ms=int(manifest["last_ms"]),
         created_at_ms=int(manifest["created_at_ms"]),
+        neighbours=neighbours,
+        heads=heads,
+        venn_abers=_venn_abers(arrays) if manifest["venn_abers"] is True else None,
         **{name: _object(manifest, name) for name in ("metrics", "importance", "thresholds", "versions", "settings")},
     )
 
@@ -374,6 +446,13 @@ def _ensemble(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ense
             tuple(_floats(arrays, f"network.weight{layer}", 2) for layer in layers),
             tuple(_floats(arrays, f"network.bias{layer}", 1) for layer in layers),
         )
+    linear = None
+    if record["linear"] is True:
+        linear = Network(
+            Standard(_floats(arrays, "linear.mean", 1), _floats(arrays, "linear.scale", 1)),
+            (_floats(arrays, "linear.weight", 2),),
+            (_floats(arrays, "linear.bias", 1),),
+        )
     return Ensemble(
         width=int(record["width"]),
         trees=trees,
@@ -381,7 +460,16 @@ def _ensemble(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ense
         init=float.fromhex(record["init"]),
         rate=float.fromhex(record["rate"]),
         network=network,
+        linear=linear,
+        stack=_stack(record["stack"]),
     )
+
+
+def _stack(record: Mapping[str, Any] | None) -> Stack | None:
+    if record is None:
+        return None
+    weights = np.array([float.fromhex(weight) for weight in record["weights"]], dtype=np.float64)
+    return Stack(weights, float.fromhex(record["base"]), float.fromhex(record["trust"]))
 
 
 def _calibrator(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Calibrator | None:
@@ -394,6 +482,10 @@ def _calibrator(record: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> Ca
             return Beta(*(float.fromhex(record[name]) for name in ("rise", "fall", "shift")))
         case other:
             raise ValueError(f"a calibrator of kind {other!r}")
+
+
+def _venn_abers(arrays: Mapping[str, AnyArray]) -> VennAbers:
+    return VennAbers(*(_floats(arrays, f"venn_abers.{name}", 1) for name in ("edges", "low", "high")))
 
 
 def _object(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:

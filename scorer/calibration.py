@@ -93,3 +93,48 @@ def logistic(log_odds: FloatArray) -> FloatArray:
     log_odds : ndarray of any shape
     """
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(log_odds))), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VennAbers:
+    """Two probabilities for every forecast, one as if it were about to lose and one as if to win; shown, never used.
+
+    ``edges``: shape (n_cells − 1,), ascending in (0, 1): forecasts from one edge up to the next share a cell. ``low``
+    and ``high``: shape (n_cells,), non-decreasing in (0, 1), low <= high. Their distance is what the calibrating rows
+    leave open at that forecast.
+
+    Raises
+    ------
+    ValueError : if shapes or ranges are others
+
+    Source: Vovk and Petej (2014), UAI, 829-838.
+    """
+
+    edges: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.low.ndim != 1 or self.low.shape != self.high.shape or not 1 <= len(self.low) <= MAX_KNOTS:
+            raise ValueError("venn-abers: two equal columns")
+        if self.edges.shape != (len(self.low) - 1,):
+            raise ValueError("venn-abers: one edge between two cells")
+        # A NaN fails every comparison, so the rules are written as what must hold.
+        if not (np.all(np.diff(self.edges) > 0.0) and np.all((self.edges > 0.0) & (self.edges < 1.0))):
+            raise ValueError("venn-abers: edges ascend inside (0, 1)")
+        if not (
+            np.all(np.diff(self.low) >= 0.0)
+            and np.all(np.diff(self.high) >= 0.0)
+            and np.all((self.low > 0.0) & (self.low <= self.high) & (self.high < 1.0))
+        ):
+            raise ValueError("venn-abers: bounds rise inside (0, 1), the low one below")
+
+    def bounds(self, probability: float) -> tuple[float, float]:
+        """The two probabilities at a forecast.
+
+        Parameters
+        ----------
+        probability : float in [0, 1]
+        """
+        place = int(np.searchsorted(self.edges, probability, side="right"))
+        return float(self.low[place]), float(self.high[place])

@@ -129,6 +129,47 @@ class Trees:
         return self.value.take(node).T
 
 
+def as_trained(values: FloatArray) -> FloatArray:
+    """Values as the trees saw them: rounded to single precision.
+
+    They were grown on float32 and compare it with float64 thresholds; any other rounding splits elsewhere.
+
+    Parameters
+    ----------
+    values : ndarray of any shape, within ±1e30
+    """
+    return values.astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boosted:
+    """``init + rate`` · the sum of the trees: the log-odds of an event, or a number in the unit it was trained on.
+
+    Raises
+    ------
+    ValueError : if the start is no plausible number, or the rate is not in (0, 1]
+    """
+
+    trees: Trees
+    init: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not (abs(self.init) <= LARGEST_VALUE and 0.0 < self.rate <= 1.0):
+            raise ValueError("start and rate of the boosted trees")
+
+    def said(self, matrix: FloatArray) -> FloatArray:
+        """What the trees say to many rows, shape (n_rows,).
+
+        Parameters
+        ----------
+        matrix : ndarray of shape (n_rows, width), within ±1e30
+        """
+        # Contiguous: a reduction over strided memory adds in another order than the one for one row.
+        leaves = np.ascontiguousarray(self.trees.leaf_matrix(as_trained(matrix)))
+        return np.asarray(self.init + self.rate * leaves.sum(axis=1), dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Standard:
     """(x − mean)·scale, where a column that never moved in training has scale 0 and so never speaks.

@@ -20,6 +20,20 @@ from signals.signal import FeatureValue, Side
 
 FloatArray = npt.NDArray[np.float64]
 
+EXIT_NAMES = (
+    "tp1_hit",
+    "be_moved",
+    "runner_hit",
+    "time_to_tp1_sec",
+    "time_to_exit_sec",
+    "one_r_hit",
+    "two_r_hit",
+    "mfe",
+    "mae",
+)
+"""Known only after the outcome: recorded with the position, and no model's input under any declaration."""
+SCHEMA_DIGITS, VECTOR_DIGITS = 8, 16
+_EXIT_ONLY = "known only at exit: it cannot be a model's input"
 LARGEST_PLAUSIBLE = 1e12
 """A larger magnitude is a defect of the sender: it would drown every other input of a linear model."""
 
@@ -55,13 +69,40 @@ class Direction(StrEnum):
     """Computed for the side of the trade in the first place: what the set-up says."""
 
 
+class Family(StrEnum):
+    """What kind of knowledge a feature is, for ablations: the chart, how the market trades, or the surroundings."""
+
+    TA = "ta"
+    """Trend, oscillators, levels, patterns: what is drawn on a chart."""
+    MECHANICS = "mechanics"
+    """Volume, ranges, volatility, candle anatomy: who pushes, how hard, and how much it takes."""
+    CONTEXT = "context"
+    """When and where: hour, session, regime, symbol. Every ablation has it."""
+
+
+class Ablation(StrEnum):
+    """Which families a model is shown."""
+
+    TA = "ta"
+    MECHANICS = "mechanics"
+    FULL = "full"
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """The families it keeps."""
+        if self is Ablation.FULL:
+            return frozenset(Family)
+        return frozenset({Family(self.value), Family.CONTEXT})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """One feature: name, type, when it is known, how it follows the trade's direction.
 
     ``low`` and ``high`` are the range the formula can take (documentation and tests; a value outside is
     not refused). ``levels`` are the categories known beforehand, in order when ``ordered``; empty means
-    that training finds them. ``partner`` names the other feature of a swapped pair.
+    that training finds them. ``partner`` names the other feature of a swapped pair. ``family`` sorts features for
+    ablations; it changes nothing about how a vector is read and so is no part of the hash.
     """
 
     name: str
@@ -73,6 +114,7 @@ class Feature:
     levels: tuple[str, ...] = ()
     ordered: bool = False
     partner: str = ""
+    family: Family = Family.TA
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -162,9 +204,13 @@ class Schema:
         names = tuple(feature.name for feature in self.features)
         for feature in self.features:
             if feature.known is not Known.ENTRY:
-                raise Invalid(Reason.FIELD_RANGE, feature.name, "known only at exit: it cannot be a model's input")
+                raise Invalid(Reason.LEAK_EXIT_ONLY, feature.name, _EXIT_ONLY)
             if feature.partner != "" and feature.partner not in names:
                 raise Invalid(Reason.FIELD_MISSING, feature.partner, f"the partner of {feature.name}")
+        for name in names:
+            # Under another declaration it would still be the outcome.
+            if name in EXIT_NAMES:
+                raise Invalid(Reason.LEAK_EXIT_ONLY, name, _EXIT_ONLY)
         if len(set(names)) != len(names):
             raise Invalid(Reason.FIELD_RANGE, "features", "a name comes twice")
         if self.version < 1:
@@ -180,6 +226,15 @@ class Schema:
     def allowed_missing(self) -> int:
         """How many features may be missing before the model is not asked: a tenth of them, at least one."""
         return max(1, len(self.features) // 10)
+
+    def names_of(self, ablation: Ablation) -> frozenset[str]:
+        """Names of the features an ablation keeps.
+
+        Parameters
+        ----------
+        ablation : Ablation
+        """
+        return frozenset(feature.name for feature in self.features if feature.family in ablation.families)
 
     def vector(self, features: Mapping[str, FeatureValue]) -> Vector:
         """Read the features of one signal, strictly.
@@ -202,6 +257,30 @@ class Schema:
         read |= {f.name: word is not None for f, word in zip(self.categories, words, strict=True)}
         return Vector(values, words, tuple(name for name in self.names if not read[name]))
 
+    def vector_hash(self, vector: Vector) -> str:
+        """What a vector holds, in 25 characters: eight of the schema's hash, a colon, 16 of the content's sha256 (hex).
+
+        Equal for vectors that no model could tell apart, and only for those: every bit of every number counts, but
+        for the sign of a zero; a missing value is one however it came about.
+
+        Parameters
+        ----------
+        vector : Vector that this schema has read
+        """
+        # Adding zero turns −0.0, which JSON does not keep, into 0.0.
+        content = hashlib.sha256((vector.values + 0.0).astype("<f8").tobytes())
+        content.update(json.dumps(vector.categories, separators=(",", ":")).encode())
+        return f"{self.hash[:SCHEMA_DIGITS]}:{content.hexdigest()[:VECTOR_DIGITS]}"
+
+    def same_schema(self, recorded: str) -> bool:
+        """Whether a recorded hash is one of this very schema's vectors; others cannot be compared.
+
+        Parameters
+        ----------
+        recorded : text that ``vector_hash`` gave, then or now
+        """
+        return recorded.startswith(f"{self.hash[:SCHEMA_DIGITS]}:")
+
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -216,8 +295,12 @@ def _word(value: object, levels: tuple[str, ...]) -> str | None:
     return value if levels == () or value in levels else None
 
 
-def _ratio(name: str, high: float = math.inf) -> Feature:
-    return Feature(name=name, low=0.0, high=high)
+def _ratio(name: str, high: float = math.inf, family: Family = Family.TA) -> Feature:
+    return Feature(name=name, low=0.0, high=high, family=family)
+
+
+def _flow(name: str, high: float = math.inf) -> Feature:
+    return _ratio(name, high, Family.MECHANICS)
 
 
 def _signed(name: str, size: float = math.inf) -> Feature:
@@ -228,34 +311,34 @@ def _sided(name: str, low: float = -math.inf, high: float = math.inf) -> Feature
     return Feature(name=name, direction=Direction.SIDED, low=low, high=high)
 
 
-def _swapped(name: str, partner: str, high: float = math.inf) -> Feature:
-    return Feature(name=name, direction=Direction.SWAP, partner=partner, low=0.0, high=high)
+def _swapped(name: str, partner: str, high: float = math.inf, family: Family = Family.TA) -> Feature:
+    return Feature(name=name, direction=Direction.SWAP, partner=partner, low=0.0, high=high, family=family)
 
 
 def _category(name: str, levels: tuple[str, ...] = (), *, ordered: bool = False) -> Feature:
-    return Feature(name=name, kind=Kind.CATEGORY, levels=levels, ordered=ordered)
+    return Feature(name=name, kind=Kind.CATEGORY, levels=levels, ordered=ordered, family=Family.CONTEXT)
 
 
 _SESSION = _category("session", tuple(session.value for session in Session))
 _REGIME = _category("volatility_regime", tuple(regime.value for regime in VolatilityRegime), ordered=True)
-_UPPER_WICK = _swapped("upper_wick_ratio", "lower_wick_ratio", 1.0)
-_LOWER_WICK = _swapped("lower_wick_ratio", "upper_wick_ratio", 1.0)
+_UPPER_WICK = _swapped("upper_wick_ratio", "lower_wick_ratio", 1.0, Family.MECHANICS)
+_LOWER_WICK = _swapped("lower_wick_ratio", "upper_wick_ratio", 1.0, Family.MECHANICS)
 _RSI = Feature(name="rsi", direction=Direction.AROUND_50, low=0.0, high=100.0)
 _QSCORE = _sided("qscore", 0.0, 100.0)
-_BODY_RATIO = _ratio("body_ratio", 1.0)
+_BODY_RATIO = _flow("body_ratio", 1.0)
 _REWARD_TO_RISK = _sided("reward_to_risk", 0.0)
-_VOLUME_TREND = Feature(name="volume_trend", low=-1.0)
+_VOLUME_TREND = Feature(name="volume_trend", low=-1.0, family=Family.MECHANICS)
 
 TREND = Schema(
     "trend",
     1,
     (
-        _ratio("atr_pct"),
+        _flow("atr_pct"),
         _sided("break_dist_atr"),
         _sided("retrace_depth_atr", 0.0),
         _sided("confirm_candles", 0.0),
         _signed("ema_stack_score", 100.0),
-        _ratio("range_expansion"),
+        _flow("range_expansion"),
         _signed("trend_slope_pct"),
         _sided("div_ok", 0.0, 1.0),
         _sided("div_score", 0.0, 100.0),
@@ -264,24 +347,24 @@ TREND = Schema(
         _sided("protective_pivot_present", 0.0, 1.0),
         _ratio("ts15", 100.0),
         _ratio("ts60", 100.0),
-        _ratio("rc15", 100.0),
-        _ratio("rc60", 100.0),
+        _flow("rc15", 100.0),
+        _flow("rc60", 100.0),
         _QSCORE,
         _RSI,
         _signed("macd_hist"),
         _ratio("adx", 100.0),
-        _ratio("volume_ratio"),
+        _flow("volume_ratio"),
         _VOLUME_TREND,
-        _ratio("vwap_dist_atr"),
-        _ratio("bb_width_pct"),
+        _flow("vwap_dist_atr"),
+        _flow("bb_width_pct"),
         _BODY_RATIO,
         _UPPER_WICK,
         _LOWER_WICK,
         _signed("ema_slope_fast"),
         _signed("ema_slope_slow"),
         _REWARD_TO_RISK,
-        _ratio("hour_of_day", 23.0),
-        _ratio("day_of_week", 6.0),
+        _ratio("hour_of_day", 23.0, Family.CONTEXT),
+        _ratio("day_of_week", 6.0, Family.CONTEXT),
         _SESSION,
         _REGIME,
     ),
@@ -291,24 +374,24 @@ RANGE = Schema(
     "range",
     1,
     (
-        _ratio("range_width_atr"),
+        _flow("range_width_atr"),
         Feature(name="range_pos", direction=Direction.AROUND_HALF),
         _swapped("touches_high", "touches_low"),
         _swapped("touches_low", "touches_high"),
         _ratio("mid_dist_atr"),
         _sided("rejection_wick", 0.0, 1.0),
-        _ratio("bb_width_pct"),
+        _flow("bb_width_pct"),
         _RSI,
         _ratio("adx", 100.0),
-        _ratio("atr_pct"),
-        _ratio("volume_ratio"),
+        _flow("atr_pct"),
+        _flow("volume_ratio"),
         _VOLUME_TREND,
-        _ratio("vwap_dist_atr"),
+        _flow("vwap_dist_atr"),
         _BODY_RATIO,
         _REWARD_TO_RISK,
         _ratio("range_age_bars"),
         _ratio("ts60", 100.0),
-        _ratio("rc60", 100.0),
+        _flow("rc60", 100.0),
         _SESSION,
         _REGIME,
     ),
@@ -318,15 +401,15 @@ SCALP = Schema(
     "scalp",
     1,
     (
-        _ratio("atr_pct"),
-        _ratio("bb_width_pct"),
-        _ratio("impulse_ratio"),
+        _flow("atr_pct"),
+        _flow("bb_width_pct"),
+        _flow("impulse_ratio"),
         _signed("ema_slope_fast"),
         _signed("ema_slope_slow"),
-        _ratio("volume_ratio"),
+        _flow("volume_ratio"),
         _UPPER_WICK,
         _LOWER_WICK,
-        _ratio("vwap_dist_atr"),
+        _flow("vwap_dist_atr"),
         _SESSION,
         _category("symbol_cluster"),
         _REGIME,
@@ -347,24 +430,11 @@ STORED_ONLY: Mapping[str, tuple[Feature, ...]] = MappingProxyType(
             _signed("ema_dir_15m", 1.0),
             _QSCORE,
             _sided("micro_seq_aligned", 0.0, 1.0),
-            _ratio("bb_width_rank", 1.0),
+            _flow("bb_width_rank", 1.0),
         ),
     }
 )
 """Stored with the signal for the gates and the heuristic, never fed to a model. By profile name."""
 
-EXIT_ONLY: tuple[Feature, ...] = tuple(
-    Feature(name=name, known=Known.EXIT, low=0.0)
-    for name in (
-        "tp1_hit",
-        "be_moved",
-        "runner_hit",
-        "time_to_tp1_sec",
-        "time_to_exit_sec",
-        "one_r_hit",
-        "two_r_hit",
-        "mfe",
-        "mae",
-    )
-)
+EXIT_ONLY: tuple[Feature, ...] = tuple(Feature(name=name, known=Known.EXIT, low=0.0) for name in EXIT_NAMES)
 """Known only after the outcome: recorded, and refused by every schema."""

@@ -22,7 +22,7 @@ from learning.members import AGREEMENT, Members, fit_members, seed_for
 from learning.promote import Declined
 from qscore.table import ThresholdBook
 from runtime.clock import stopwatch
-from runtime.tables import book_for
+from runtime.tables import INTERVALS, book_for
 from runtime.train import SEED
 from scorer.bundle import SCORE_DIGITS, Bundle, Scored, pack, unpack
 from scorer.schema import SCALP, Vector
@@ -91,7 +91,10 @@ def rows(size: int, *, repeats: int, keep: Path | None = None) -> list[Row]:
     candidate = fit_candidate(examples, SCALP, seed=SEED)
     if isinstance(candidate, Declined):
         raise Permanent(f"{size} outcomes: {candidate.reason}: {candidate.detail}")
-    thresholds = book_for(ThresholdBook(), candidate.part_records, candidate.source, PROFILE.blend).as_json()
+    book = ThresholdBook()
+    policy = PROFILE.threshold_policy
+    book = book_for(book, candidate.part_records, candidate.source, PROFILE.blend, policy, drawn=INTERVALS)
+    thresholds = book.as_json()
     data = pack(candidate.parts(thresholds=thresholds, created_at_ms=START_MS), KEY)
     retrain_s, after_mb = stopwatch() - started, peak_mb()
     if keep is not None:

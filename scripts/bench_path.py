@@ -91,6 +91,8 @@ def _settings(folder: Path, servers: embedded.EmbeddedServers, boundary: int) ->
         "max_age_ms": str(2 * MOST_PLAYS * APART_MS),
         "timeout_hours": "10000",
     }
+    # The evidence would wait for ten days of outcomes; what is timed here is the way of one outcome to a new bundle.
+    method = {"thresholds": "spec", "calibration": "spec", "ensemble": "spec"}
     limits = dict.fromkeys(
         ("open_positions", "per_symbol", "executes_per_minute", "daily_loss_r", "daily_loss_money"), "0"
     )
@@ -101,7 +103,7 @@ def _settings(folder: Path, servers: embedded.EmbeddedServers, boundary: int) ->
         "redis": {"url": servers.redis_url},
         "postgres": {"url": servers.postgres_dsn},
         "breakers": QUIET,
-        "profiles": {STRATEGY: {**profile, "limits": limits}},
+        "profiles": {STRATEGY: {**profile, "method": method, "limits": limits}},
     }
     head = f"PENUMBRA_PROFILES__{STRATEGY.upper()}__"
     environment = {
@@ -113,6 +115,7 @@ def _settings(folder: Path, servers: embedded.EmbeddedServers, boundary: int) ->
         "PENUMBRA_LOG__LEVEL": "info",
         **{f"PENUMBRA_BREAKERS__{name.upper()}": str(value) for name, value in QUIET.items()},
         **{head + name.upper(): value for name, value in profile.items()},
+        **{f"{head}METHOD__{name.upper()}": value for name, value in method.items()},
         **{f"{head}LIMITS__{name.upper()}": value for name, value in limits.items()},
     }
     return Settings.load(**given), environment

@@ -102,7 +102,7 @@ def demo(
 @click.option("--atr-stop", type=float, default=None, help="stop distance in ATR; default: the strategy's own")
 @click.option("--cooldown", type=int, default=None, help="candles to wait after a signal of the same symbol and side")
 @click.option("--limits", is_flag=True, help="apply limits as live would; default: the gate alone")
-@click.option("--learn", is_flag=True, help="train as live would; three replays: rules alone, both clamps")
+@click.option("--learn", is_flag=True, help="train as live would; a replay for rules alone and for each method")
 @click.option("--growth", type=click.FloatRange(0, 10), default=None, help="retrain_growth instead of the profile's")
 @click.option(
     "--clamp",
@@ -111,9 +111,23 @@ def demo(
     help="of learned model thresholds: the run that is reported",
 )
 @click.option(
+    "--method",
+    type=click.Choice(["spec", "evidence"]),
+    default=None,
+    help="of thresholds, calibration and ensemble: the run that is reported",
+)
+@click.option("--labels", type=click.Choice(["spec", "evidence"]), default=None, help="what counts as an outcome in it")
+@click.option(
     "--threshold", type=click.FloatRange(0, 100), default=None, help="static threshold instead of the profile's"
 )
 @click.option("--seed", default=1, show_default=True, help="of every resample in the report")
+@click.option(
+    "--verify",
+    type=click.IntRange(0),
+    default=12,
+    show_default=True,
+    help="decisions whose features are computed anew from the candles of their moment",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
 @json_option
 def replay(
@@ -128,8 +142,11 @@ def replay(
     learn: bool,
     growth: float | None,
     clamp: str | None,
+    method: str | None,
+    labels: str | None,
     threshold: float | None,
     seed: int,
+    verify: int,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -147,12 +164,74 @@ def replay(
         learn=learn,
         growth=growth,
         clamp=clamp,
+        method=method,
+        labels=labels,
         threshold=threshold,
         seed=seed,
+        verify=verify,
         out=out,
         as_json=as_json,
     )
-    run_replay(options)
+    replayed = run_replay(options).replayed
+    # A decision that cannot be rebuilt saw something that nobody can name: no figure of the run may be believed.
+    sys.exit(0 if replayed.vectors.holds and replayed.vectors_from_candles.holds else 1)
+
+
+@main.command()
+@namespace_option
+@click.option("--threshold", "thresholds", multiple=True, help="of the recorded score: 65, or a range like 40:95:5")
+@click.option("--profile", "profiles", multiple=True, help="another profile on the recorded parts of each score")
+@click.option("--bundle", "bundles", multiple=True, help="another bundle: its address begins so, or newest")
+@click.option("--table", "tables", multiple=True, help="a bundle's learned thresholds for the recorded scores")
+@click.option("--strategy", default=None, help="of the record, or the reference strategy that is replayed")
+@click.option(
+    "--candles", multiple=True, type=click.Path(exists=True, path_type=Path), help="replay these instead of the record"
+)
+@click.option("--timeframe", default=None, help="of replayed signals; default: the strategy's own")
+@click.option("--tracking", default=None, help="timeframe replayed positions are tracked on; default: the finest given")
+@click.option("--learn", is_flag=True, help="train in the replay as live would")
+@click.option("--limits", is_flag=True, help="apply limits and breakers to every policy in its own order")
+@click.option("--costs-bps", default=10.0, show_default=True, type=click.FloatRange(0, 1_000), help="of the verdict")
+@click.option("--seed", default=1, show_default=True, help="of every resample")
+@click.option("--html", type=click.Path(path_type=Path), default=None, help="write a page there")
+@json_option
+def whatif(
+    namespace: str | None,
+    thresholds: tuple[str, ...],
+    profiles: tuple[str, ...],
+    bundles: tuple[str, ...],
+    tables: tuple[str, ...],
+    strategy: str | None,
+    candles: tuple[Path, ...],
+    timeframe: str | None,
+    tracking: str | None,
+    learn: bool,
+    limits: bool,
+    costs_bps: float,
+    seed: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask what another gate would have made of the recorded signals, executed and refused, beside the current one."""
+    from scripts.whatif_run import WhatIfOptions, run_whatif
+
+    options = WhatIfOptions(
+        thresholds=thresholds,
+        profiles=profiles,
+        bundles=bundles,
+        tables=tables,
+        strategy=strategy,
+        candles=candles,
+        timeframe=timeframe,
+        tracking=tracking,
+        learn=learn,
+        limits=limits,
+        costs_bps=costs_bps,
+        seed=seed,
+        html=html,
+        as_json=as_json,
+    )
+    run_whatif(options, lambda: _wiring(namespace))
 
 
 @main.command()
@@ -401,6 +480,39 @@ def retrain(strategy: str, namespace: str | None) -> None:
 
 
 @main.command()
+@click.option("--candles", "paths", multiple=True, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default="trend", show_default=True)
+@click.option("--timeframe", default=None, help="signal timeframe; default: the strategy's own")
+@click.option("--ablation", type=click.Choice(["ta", "mechanics", "full"]), default="full", show_default=True)
+@click.option("--costs", type=click.FloatRange(0, 1_000), default=10.0, show_default=True, help="basis points")
+@click.option("--seed", default=1, show_default=True, help="of every fit")
+@json_option
+def heads(
+    paths: tuple[Path, ...],
+    strategy: str,
+    timeframe: str | None,
+    ablation: str,
+    costs: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Walk forward over candle files: what could be forecast beside the win, and which features it took."""
+    from scorer.schema import Ablation
+    from scripts.heads_run import HeadsOptions, run_heads
+
+    options = HeadsOptions(
+        paths=paths,
+        strategy=strategy,
+        timeframe=timeframe,
+        ablation=Ablation(ablation),
+        costs_bps=costs,
+        seed=seed,
+        as_json=as_json,
+    )
+    run_heads(options)
+
+
+@main.command()
 @click.argument("strategy")
 @namespace_option
 @json_option
@@ -459,6 +571,24 @@ def patterns(strategy: str, namespace: str | None, as_json: bool) -> None:
 @click.argument("strategy")
 @namespace_option
 @json_option
+def outcomes(strategy: str, namespace: str | None, as_json: bool) -> None:
+    """How positions end: target, stop, deadline, those still open counted as such; timeouts at their marks."""
+    from scripts import learning
+    from scripts import outcomes as told
+
+    wiring = _wiring(namespace)
+    wiring.settings.profile(strategy)
+    found = told.outcomes(wiring, strategy)
+    if as_json:
+        learning.echo(found)
+    else:
+        told.print_outcomes(found, learning.console())
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@json_option
 def thresholds(strategy: str, namespace: str | None, as_json: bool) -> None:
     """Show the learned thresholds, what they were learned from, and the clamp in effect."""
     from scripts import learning
@@ -485,6 +615,29 @@ def fidelity(namespace: str | None, strategy: str | None, seed: int, page: Path 
     if strategy is not None:
         wiring.settings.profile(strategy)
     run_fidelity(wiring, strategy=strategy, seed=seed, page=page, as_json=as_json)
+
+
+@main.command()
+@click.argument("strategy")
+@namespace_option
+@click.option("--candles", multiple=True, type=click.Path(exists=True, path_type=Path),
+              help="compute the reference strategy's features again from candles cut at each signal")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=12, show_default=True, help="signals of each candle file")
+@click.option("--record/--no-record", default=True, show_default=True, help="look at the recorded decisions too")
+@json_option
+def leaks(
+    strategy: str, namespace: str | None, candles: tuple[Path, ...], samples: int, record: bool, as_json: bool
+) -> None:
+    """Which feature is known when, and does every recorded decision still rebuild. Exit status 0 or 1."""
+    from runtime.settings import Settings
+    from scripts.leaks_run import run_leaks
+
+    if record:
+        wiring = _wiring(namespace)
+        profile, facts = wiring.settings.profile(strategy), wiring.record
+    else:
+        profile, facts = Settings.load().profile(strategy), None
+    sys.exit(run_leaks(profile, facts, candles, samples=samples, as_json=as_json))
 
 
 @main.command()
@@ -599,6 +752,24 @@ def down() -> None:
         f"valkey {'stopped' if report.redis_stopped else 'was not running'}, "
         f"postgres {'stopped' if report.postgres_stopped else 'was not running'}"
     )
+
+
+@main.command()
+@click.option("--full", is_flag=True, help="as many worlds as the published figures rest on; default: a few")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="of every world")
+@click.option("--fresh", is_flag=True, help="a seed that nobody chose; it is printed")
+@click.option("--item", "items", type=int, multiple=True, help="only this promise, by its number; may be repeated")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="studies at once")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("reports/coverage.html"),
+              show_default=True)  # fmt: skip
+@json_option
+def coverage(full: bool, seed: int, fresh: bool, items: tuple[int, ...], jobs: int, out: Path, as_json: bool) -> None:
+    """Check in simulated worlds with known truth whether the statistics keep their promises. Exit status 0 or 1."""
+    from scripts.coverage_run import run_coverage
+
+    if fresh and click.get_current_context().get_parameter_source("seed") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--seed and --fresh contradict each other")
+    sys.exit(run_coverage(items, full=full, seed=seed, fresh=fresh, jobs=jobs, out=out, as_json=as_json))
 
 
 @main.command()

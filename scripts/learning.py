@@ -15,11 +15,12 @@ from qscore.table import ThresholdBook
 from qscore.threshold import OPEN, SEED
 from runtime.wiring import Wiring
 from signals.errors import Permanent
+from signals.method import Method
 from signals.profile import Clamping
 from signals.timeday import iso_utc
 
 SHORT = 12
-PAGE_WIDTH = 140
+PAGE_WIDTH = 190
 
 
 def console() -> Console:
@@ -83,20 +84,84 @@ def print_refusals(rows: list[dict[str, Any]], console: Console) -> None:
 
 def print_models(rows: list[dict[str, Any]], console: Console) -> None:
     """The bundles as a table."""
-    table = Table("bundle", "standing", "n", "wins", "trained up to", "source", "AUC", "Brier skill", box=SIMPLE_HEAD)
+    table = Table(
+        "bundle",
+        "standing",
+        "n",
+        "n eff",
+        "wins",
+        "timeouts",
+        "trained up to",
+        "source",
+        "AUC",
+        "Brier skill",
+        "debiased ECE",
+        "calibration",
+        "ensemble",
+        "skill walking forward",
+        "its twin",
+        box=SIMPLE_HEAD,
+    )
     for row in rows:
         metrics = row["metrics"]
         table.add_row(
             row["bundle"][:SHORT],
             row["standing"],
             str(row["n"]),
+            # Bundles from before this was measured say nothing of it.
+            f"{row['n_eff']:.0f}" if "n_eff" in row else "–",
             str(row["wins"]),
+            str(row.get("timeouts", 0)),
             iso_utc(row["last_ms"])[:16],
             row["source"],
             _figure(metrics.get("auc")),
             _figure(metrics.get("brier_skill")),
+            _figure((row.get("reliability") or {}).get("debiased_ece")),
+            str((row.get("ladder") or {}).get("rung", "–")),
+            (row.get("ensemble") or {}).get("method", "–"),
+            _skill(row.get("ensemble")),
+            _skill(row.get("ensemble_twin")),
         )
     console.print(table if rows else "no bundle has been published")
+    if rows:
+        # Of the bundle in force; each one has its own in the JSON.
+        served = next((row for row in rows if row["standing"] == "champion"), rows[-1])
+        _print_heads(served, console)
+
+
+def _print_heads(row: dict[str, Any], console: Console) -> None:
+    """What the bundle forecasts beside the win: validated when and how well, or why it says nothing."""
+    if not row.get("heads"):
+        return
+    names = ("head", "validated", "from", "to", "skill, %", "95 % by days", "AUC", "Brier", "ECE", "")
+    table = Table(*names, box=SIMPLE_HEAD, title=f"beside the win, bundle {row['bundle'][:SHORT]}")
+    for name, told in row["heads"].items():
+        began, ended = told.get("validation_ms") or (None, None)
+        low, high = told.get("skill_low"), told.get("skill_high")
+        table.add_row(
+            name,
+            str(told.get("n_validation", 0)),
+            "–" if began is None else iso_utc(began)[:10],
+            "–" if ended is None else iso_utc(ended)[:10],
+            _figure(_hundred(told.get("skill"))),
+            "–" if low is None or high is None else f"{100.0 * low:+.2f} … {100.0 * high:+.2f}",
+            *(_figure(told.get(figure)) for figure in ("auc", "brier", "ece")),
+            told.get("reason") or "answers",
+        )
+    console.print(table)
+
+
+def _hundred(value: float | None) -> float | None:
+    return None if value is None else 100.0 * value
+
+
+def _skill(standing: dict[str, Any] | None) -> str:
+    """Skill over the base rate of heads that knew the past only, with its bounds."""
+    skill = None if standing is None else standing["skill"]
+    if skill is None:
+        return "–"
+    bounds = (f"{100.0 * skill[name]:+.1f}" if skill[name] is not None else "?" for name in ("low", "high"))
+    return f"{100.0 * skill['skill']:+.1f} % ({' to '.join(bounds)})"
 
 
 def _figure(value: object) -> str:
@@ -132,7 +197,7 @@ def _only(addresses: list[str], start: str) -> str:
 
 
 def thresholds(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
-    """Every learned threshold with what it was learned from and the clamp in effect."""
+    """Every learned threshold by both methods, what it was learned from, how sure it is, and the clamp in effect."""
     profile = wiring.settings.profile(strategy)
     text = wiring.store.client.get(wiring.store.keys.qcal(strategy, "thr"))
     record = json.loads(text) if text else {}
@@ -154,21 +219,58 @@ def thresholds(wiring: Wiring, strategy: str) -> list[dict[str, Any]]:
                 "p_min": row.p_min,
                 "threshold": row.threshold.value,
                 "unclamped": row.threshold.unclamped,
+                "closed": row.threshold.closed,
                 "clamp": str(clamp),
                 "note": row.note,
+                "method": row.method.value,
+                "in_force": row.in_force,
+                "interval": None if row.interval is None else list(row.interval),
+                "certified_from": row.certified_from,
+                "effective_n": row.effective_n,
+                # JSON has no infinity: the common curve alone.
+                "m": None if row.m is None else f"{row.m:g}",
+                "own_weight": row.own_weight,
+                "reached": row.reached,
+                "shrunk": row.shrunk,
+                "held": row.held,
             }
-            for row in table.rows(clamp)
+            for method in (table.policy.method, table.policy.method.other)
+            for row in table.rows(clamp, method)
         ]
     return rows
 
 
 def print_thresholds(rows: list[dict[str, Any]], static: float, console: Console) -> None:
     """The thresholds as a table."""
-    names = ("scores", "bucket", "n", "wins", "losses", "W", "L", "p_min", "threshold", "unclamped", "clamp", "note")
-    table = Table(*names, box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in names))
-    console.print(table if rows else f"no threshold has been learned: the static one, {static:g}, is in force")
+    names = ("scores", "bucket", "n", "wins", "losses", "W", "L", "p_min", "threshold", "interval", "clamp", "note")
+    if not rows:
+        console.print(f"no threshold has been learned: the static one, {static:g}, is in force")
+    for method, in_force in dict.fromkeys((row["method"], row["in_force"]) for row in rows):
+        more = ("m", "effective_n", "own_weight", "reached", "certified_from") if method == Method.EVIDENCE else ()
+        table = Table(
+            *(HEADINGS.get(name, name) for name in (*names, *more)),
+            box=SIMPLE_HEAD,
+            title=f"method {method}, {'in force' if in_force else 'beside it: decides nothing'}",
+        )
+        for row in rows:
+            if row["method"] == method:
+                table.add_row(*(_shown(row, name) for name in (*names, *more)))
+        console.print(table)
+
+
+HEADINGS = {"interval": "90 %", "effective_n": "eff. n", "own_weight": "own", "certified_from": "badge"}
+
+
+def _shown(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if name == "interval":
+        return "–" if value is None else f"{value[0]}–{value[1]}"
+    if name == "threshold":
+        moved = "" if row["unclamped"] == value else f" ({row['unclamped']:g})"
+        return f"{value:g}{moved}" + (", nothing passes" if row["closed"] else "") + (", held" if row["held"] else "")
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if name == "effective_n" else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
@@ -179,7 +281,9 @@ def patterns(wiring: Wiring, strategy: str) -> dict[str, Any]:
     from learning.rolling import rolling  # noqa: PLC0415
 
     rows, laid = wiring.store.trades(strategy)
-    read = {row["id"]: row for row in map(json.loads, rows)}
+    # A timeout that a later report made a win or a loss is one; as they were recorded they are not told here.
+    late = [row for row in wiring.store.timeouts(strategy) if json.loads(row)["id"] in laid]
+    read = {row["id"]: row for row in map(json.loads, (*rows, *late))}
     corrected = {name: json.loads(text) if text else None for name, text in laid.items()}
     gone = {name for name, row in corrected.items() if row is None}
     found = find_patterns(

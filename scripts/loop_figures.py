@@ -25,6 +25,7 @@ ALL_SYMBOLS = (*MAJORS, "SOLUSDT", "XRPUSDT", "DOGEUSDT", "AVAXUSDT", "LINKUSDT"
 CASES: tuple[tuple[str, str, str, float | None, tuple[str, ...]], ...] = (
     ("trend 1 h, 2 ATR, 8 symbols", "trend", "1h", 2.0, ALL_SYMBOLS),
     ("trend 15 m, 1.5 ATR, 8 symbols", "trend", "15m", 1.5, ALL_SYMBOLS),
+    ("range 15 m, 8 symbols", "range", "15m", None, ALL_SYMBOLS),
     ("scalp 5 m, BTC and ETH", "scalp", "5m", None, MAJORS),
 )
 """Name, strategy, timeframe, stop in ATR (none: the strategy's own) and symbols."""
@@ -52,7 +53,8 @@ def main(folder: Path, target: Path | None, case: tuple[int, ...]) -> None:
         outcome = replayed_as(options, Console(stderr=True, quiet=True))
         kept[name] = as_json(outcome)
         click.echo("\n".join(_lines(name, outcome)))
-        click.echo(f"\n{stopwatch() - began:.0f} s for three replays, training and figures.\n")
+        played = 1 if outcome.summary.learning is None else len(outcome.summary.learning.settings)
+        click.echo(f"\n{stopwatch() - began:.0f} s for {played} replays, training and figures.\n")
     if target is not None:
         target.write_text(json.dumps(kept, indent=2), encoding="utf-8")
 
@@ -61,7 +63,18 @@ def _lines(name: str, outcome: ReplayOutcome) -> list[str]:
     learning = outcome.summary.learning
     if learning is None:
         raise ValueError("a replay that learns has a learning part")
-    return [f"### {name}", "", outcome.summary.verdict, "", *_training(learning), "", *_settings(learning)]
+    remarks = [f"* {remark}" for remark in outcome.summary.remarks]
+    return [
+        f"### {name}",
+        "",
+        outcome.summary.verdict,
+        "",
+        *remarks,
+        "",
+        *_training(learning),
+        "",
+        *_settings(learning),
+    ]
 
 
 def _training(learning: Learning) -> list[str]:
@@ -88,11 +101,13 @@ def _next(learning: Learning) -> str:
 def _settings(learning: Learning) -> list[str]:
     head = (
         "setting", "executed · refused", "win rate", "mean R at 0 bp", "at 5 bp", "at 10 bp", "refused at 10 bp",
-        "lift, p against random gates", "scores shuffled: mean (middle 95 %), p", "gain a signal over the heuristic",
+        "bundles · decided by them",
+        "skill out of sample, AUC", "lift, p against random gates", "scores shuffled: mean (middle 95 %), p",
+        "gain a signal over the heuristic",
     )  # fmt: skip
     rows = [_row(item) for item in learning.settings]
     always = learning.settings[0].split.everything
-    rows.append(["always-take", f"{always.n:,} · 0", _rate(always), *_means(always), *[wording.DASH] * 4])
+    rows.append(["always-take", f"{always.n:,} · 0", _rate(always), *_means(always), *[wording.DASH] * 6])
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
@@ -105,10 +120,20 @@ def _row(item: Setting) -> list[str]:
         _rate(executed),
         *_means(executed),
         f"{wording.signed(mean.value)} ({wording.mean_bounds(mean)})",
+        f"{item.bundles:,} · {item.by_model:,}",
+        _skill(item),
         f"{wording.signed(item.lift.lift.value)}, {wording.probability(item.lift.random.p)}",
         f"{wording.signed(placebo.placebo_mean)} ({words.placebo_bounds(placebo)}), {wording.probability(placebo.p)}",
         wording.DASH if item.gain is None else f"{wording.signed(item.gain.value)} ({wording.mean_bounds(item.gain)})",
     ]
+
+
+def _skill(item: Setting) -> str:
+    if item.skill is None:
+        return wording.DASH
+    bounds = item.skill.day
+    told = f"{wording.signed(100.0 * bounds.low, 1)} to {wording.signed(100.0 * bounds.high, 1)}"
+    return f"{wording.signed(100.0 * item.skill.value, 1)} % ({told}), {words.optional(item.auc)}"
 
 
 def _rate(group: Group) -> str:

@@ -20,11 +20,15 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Methods:
-    """The method of each step of learning: thresholds, calibration, heads, and what counts as an outcome."""
+    """The method of each step of learning: thresholds, calibration, heads, and what counts as an outcome.
 
-    thresholds: Method = Method.SPEC
-    calibration: Method = Method.SPEC
-    ensemble: Method = Method.SPEC
+    By default every step whose acceptance simulations hold goes by the evidence; what counts as an outcome stays the
+    specification's.
+    """
+
+    thresholds: Method = Method.EVIDENCE
+    calibration: Method = Method.EVIDENCE
+    ensemble: Method = Method.EVIDENCE
     labels: Method = Method.SPEC
 
     @classmethod
@@ -33,5 +37,9 @@ class Methods:
         return cls(thresholds=method, calibration=method, ensemble=method, labels=method)
 
 
-SPECIFIED = Methods()
+SPECIFIED = Methods.all(Method.SPEC)
 """Every step as the specification defines it."""
+EVIDENT = Methods()
+"""The default: the steps the evidence is for."""
+HONEST = Methods.all(Method.EVIDENCE)
+"""Every step by evidence, timeouts and the life of labels too."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from signals.errors import Invalid
-from signals.method import SPECIFIED, Methods
+from signals.labelling import SEED_LABELLING, Labelling
+from signals.method import EVIDENT, Method, Methods
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -36,6 +37,36 @@ class Clamping(StrEnum):
 
     OPEN = "open"
     SEED = "seed"
+
+
+class ThresholdMode(StrEnum):
+    """How the evidence method turns its curve into a threshold; the seed rule does not look at it.
+
+    ``balanced`` takes the curve as it is; ``spec`` lets no situation borrow from another; ``cautious`` asks that even
+    the curve's lower quantile breaks even, and can only raise a threshold.
+    """
+
+    BALANCED = "balanced"
+    SPEC = "spec"
+    CAUTIOUS = "cautious"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdPolicy:
+    """Which thresholds are in force: by which method, on which labels, in which mode, and whether they must be shown.
+
+    ``require_badge`` closes every situation whose threshold is only estimated.
+    """
+
+    method: Method = Method.SPEC
+    labels: Method = Method.SPEC
+    mode: ThresholdMode = ThresholdMode.BALANCED
+    require_badge: bool = False
+
+    @property
+    def reads_evidence(self) -> bool:
+        """Whether what the evidence method learned decides anything."""
+        return self.method is Method.EVIDENCE or self.require_badge
 
 
 class Kind(StrEnum):
@@ -84,10 +115,13 @@ class Profile:
     ``scorer.schema``; both default to the strategy's own name, so a user's profile may borrow either.
     ``tp1_r`` is the first target in R (``None``: no first target); ``tp1_from_signal`` prefers the signal's own.
     ``blend`` is the model's weight beside the heuristic; training comes again after ``retrain_every`` outcomes or the
-    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``method`` says which
-    definition of each step of learning is in force. ``bands`` lets the win probability shape the size of an execute;
-    ``explore_rate`` is the share of signals refused by their score alone that go to the market all the same, at the
-    multiplier ``explore_size``.
+    fraction ``retrain_growth`` of them, whichever is more; ``max_training_rows`` 0 keeps all. ``neighbours`` is how
+    many past signals each one is compared with (shown, never decisive). ``heads`` also trains, with every attempt, how
+    far the price will go (shown, never decisive). ``method`` says which definition of each step of learning is in
+    force, ``labelling`` what the learner takes as an outcome; ``threshold_mode`` is the evidence method's, and
+    ``require_badge`` lets nothing pass where its threshold is not certified. ``bands`` lets the win probability shape
+    the size of an execute; ``explore_rate`` is the share of signals refused by their score alone that go to the market
+    all the same, at the multiplier ``explore_size``.
     """
 
     name: str
@@ -108,6 +142,8 @@ class Profile:
     costs_bps: float = 0.0
     blend: float = 1.0
     clamp: Clamping = Clamping.OPEN
+    threshold_mode: ThresholdMode = ThresholdMode.BALANCED
+    require_badge: bool = False
     retrain_growth: float = 0.0
     max_training_rows: int = 0
     score_budget_ms: float = 50.0
@@ -115,7 +151,10 @@ class Profile:
     bands: bool = False
     explore_rate: float = 0.0
     explore_size: float = 0.1
-    method: Methods = SPECIFIED
+    neighbours: int = 50
+    heads: bool = False
+    method: Methods = EVIDENT
+    labelling: Labelling = SEED_LABELLING
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -131,6 +170,7 @@ class Profile:
             (0.0 <= self.explore_rate <= MOST_EXPLORED, "explore_rate"),
             (0.0 < self.explore_size <= 1.0, "explore_size"),
             (0.0 < self.score_budget_ms <= 60_000.0, "score_budget_ms"),
+            (0 <= self.neighbours <= 500, "neighbours"),
             (self.decision_ttl_ms > 0, "decision_ttl_ms"),
             (self.max_age_ms is None or self.max_age_ms > 0, "max_age_ms"),
             (self.state_prefix in ("phantom", "scalp_phantom"), "state_prefix"),
@@ -146,11 +186,27 @@ class Profile:
         """Length of the candles that move this profile's positions."""
         return timeframe_ms(self.tracking_timeframe)
 
+    @property
+    def threshold_policy(self) -> ThresholdPolicy:
+        """Which thresholds its scores meet."""
+        return ThresholdPolicy(
+            method=self.method.thresholds,
+            labels=self.method.labels,
+            mode=self.threshold_mode,
+            require_badge=self.require_badge,
+        )
+
     def max_signal_age_ms(self, timeframe: str | None) -> int:
         """How old a signal may be: a quarter of its candle but 30 s at most, or 120 s when it names none."""
         if self.max_age_ms is not None:
             return self.max_age_ms
         return 120_000 if timeframe is None else min(timeframe_ms(timeframe) // 4, 30_000)
+
+    @property
+    def takes_timeouts(self) -> bool:
+        """Whether its learner takes positions that their deadline ended, at their mark price."""
+        told = self.labelling.learn_from_timeouts
+        return self.method.labels is Method.EVIDENCE if told is None else told
 
     def next_training_at(self, attempted_at: int) -> int:
         """How many decisive outcomes ask for the next attempt after one at so many."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from signals.bucket import Session, VolatilityRegime
 from signals.errors import Invalid
+from signals.leak import STAMP_SUFFIX, late
 from signals.reasons import Reason
 from signals.timeframe import timeframe_ms
 
@@ -25,6 +26,7 @@ MAX_FEATURES = 256
 MAX_FEATURE_TEXT = 64
 REWARD_RISK_RANGE = (0.1, 50.0)
 EARLIEST_TS, LATEST_TS = 0, 253_402_300_799_999  # 1970 to the end of year 9999, where datetime ends
+EARLIEST_STAMP = 100_000_000_000  # 1973 in milliseconds, and the year 5138 in seconds
 
 
 class Side(IntEnum):
@@ -112,6 +114,20 @@ class Signal:
                 require(fits, Reason.FIELD_FORMAT, where, "at most 64 printable characters")
             elif value is not None:
                 require(math.isfinite(value), Reason.FIELD_NOT_FINITE, where)
+            if name.endswith(STAMP_SUFFIX):
+                self._check_stamp(name, value)
+
+    def _check_stamp(self, name: str, value: FeatureValue) -> None:
+        """A value must have been known when the signal came, or its future would be taken for the past."""
+        if value is None:
+            return
+        # Seconds instead of milliseconds would look like 1970, and a late value like an early one.
+        stamped = isinstance(value, (int, float)) and EARLIEST_STAMP <= value <= LATEST_TS
+        require(stamped, Reason.FIELD_RANGE, f"features.{name}", "epoch milliseconds")
+        feature = name.removesuffix(STAMP_SUFFIX)
+        leak = late(feature, float(value), self.ts)
+        if leak is not None:
+            raise Invalid(leak.reason, f"features.{feature}", leak.sentence)
 
     @property
     def risk(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 REJECTED_AT = 0.001
 """A rate fails only when an exact test says that luck alone would not do it once in a thousand times."""
@@ -26,6 +26,7 @@ class Check:
     """What was measured, unitless unless the name says so, and whether it holds.
 
     ``item`` is the promise's number in the list of acceptance tests; ``n`` how many worlds or draws it rests on.
+    ``hits`` of a rate are the worlds that counted; other figures have none.
     """
 
     item: int
@@ -35,10 +36,23 @@ class Check:
     high: float
     n: int
     holds: bool
+    hits: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Exact 95 % bounds of a rate (Clopper and Pearson); none for a figure that is not one."""
+        if self.hits is None:
+            return None
+        hits, misses = self.hits, self.n - self.hits
+        low = 0.0 if hits == 0 else float(beta.ppf(0.025, hits, misses + 1))
+        high = 1.0 if misses == 0 else float(beta.ppf(0.975, hits + 1, misses))
+        return low, high
 
     @property
     def band(self) -> str:
         """The band as a reader writes it."""
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "any"
         if math.isinf(self.low):
             return f"<= {self.high:g}"
         if math.isinf(self.high):
@@ -59,7 +73,14 @@ def rate(item: int, name: str, hits: int, n: int, *, low: float = 0.0, high: flo
     too_low = binom.cdf(hits, n, low) <= REJECTED_AT if share < low else False
     too_high = binom.sf(hits - 1, n, high) <= REJECTED_AT if share > high else False
     return Check(
-        item=item, name=name, measured=share, low=low, high=high, n=n, holds=not bool(too_low) and not bool(too_high)
+        item=item,
+        name=name,
+        measured=share,
+        low=low,
+        high=high,
+        n=n,
+        holds=not bool(too_low) and not bool(too_high),
+        hits=hits,
     )
 
 

@@ -86,6 +86,9 @@ if A.learned == '1' then
   redis.call('LTRIM', K.trades, '-' .. A.trades_kept, -1)
   redis.call('LPUSH', K.win_rate, A.win)
   redis.call('LTRIM', K.win_rate, 0, int(A.win_rate_window) - 1)
+elseif A.outcome == 'timeout' then
+  redis.call('RPUSH', K.timeouts, A.result)
+  redis.call('LTRIM', K.timeouts, '-' .. A.trades_kept, -1)
 end
 emit('closed', 'closed:' .. A.sid, A.result, {
   'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'v', next_version, 'how', A.how, 'outcome', A.outcome,

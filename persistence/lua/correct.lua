@@ -13,9 +13,10 @@ if known[1] ~= 'closed' then
   return 'STALE'
 end
 redis.call('HSET', K.pos, 'reports', (known[4] or '') .. A.report .. ',', 'correction', A.result)
--- Also a correction to something the learner does not take: it unteaches the row.
-redis.call('HSET', K.corrections, A.sid, A.learned == '1' and A.result or '')
+-- Also a correction to something no learner takes: it unteaches the row.
+local taken = A.learned == '1' or A.timed_out == '1'
+redis.call('HSET', K.corrections, A.sid, taken and A.result or '')
 emit('corrected', 'corrected:' .. A.sid .. ':' .. A.report, A.result, {
-  'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'report', A.report, 'learned', A.learned,
+  'sid', A.sid, 'prefix', A.prefix, 'strategy', A.strategy, 'report', A.report, 'learned', A.learned, 'timed_out', A.timed_out,
 })
 return 'DONE'

@@ -161,6 +161,7 @@ if tracked_flag == '1' then
     unpack(terms))
   redis.call('ZADD', K['open_' .. A.prefix], seq, member)
   redis.call('ZADD', K.follow, seq, member)
+  redis.call('ZADD', K.awaited, seq, member)
   redis.call('ZADD', K.due, A.deadline, member)
   if kind == 'executed' then
     redis.call('ZADD', K.executed, seq, member)

@@ -20,10 +20,10 @@ local TYPES = {
   bundles = 'hash', tables = 'hash', attempts = 'hash', refusals = 'hash', metrics = 'hash',
   bundles = 'hash', breakers = 'hash', seen = 'hash', claimed = 'zset', history = 'list', slips = 'list', latencies = 'list',
   ledger = 'zset', executed = 'zset', executes = 'zset', claims = 'zset', unreported = 'zset', due = 'zset',
-  follow = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
+  follow = 'zset', awaited = 'zset', open = 'zset', closed = 'zset', open_phantom = 'zset', open_scalp_phantom = 'zset',
   bar = 'string', completed = 'string', closed_total = 'string', threshold = 'string', nn_enabled = 'string',
   trained = 'string', trained_ts = 'string', qcal_thr = 'string', qcal_trained = 'string', trained_ts = 'string', clock = 'string',
-  trades = 'list', win_rate = 'list', outbox = 'stream', candles = 'stream',
+  trades = 'list', timeouts = 'list', paths = 'list', win_rate = 'list', outbox = 'stream', candles = 'stream',
 }
 for name, key in pairs(K) do
   local found = redis.call('TYPE', key).ok

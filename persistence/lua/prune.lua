@@ -5,6 +5,7 @@ if A.what == 'position' then
   end
   redis.call('DEL', K.pos)
   redis.call('ZREM', K.closed, A.member)
+  redis.call('ZREM', K.awaited, A.member)
   return 1
 end
 if redis.call('EXISTS', K.pos_phantom) + redis.call('EXISTS', K.pos_scalp_phantom) > 0 then

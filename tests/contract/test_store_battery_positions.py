@@ -235,6 +235,8 @@ def test_a_close_counts_and_teaches_once(backend: Backend, store: Store) -> None
     assert state[keys.completed_trades("trend")] == "2"
     assert state[keys.outcomes("trend")] == {"win": "1", "loss": "1", "timeout": "1", "no_fill": "1"}
     assert state[keys.trades("trend")] == ["[0]", "[1]"]
+    # What the deadline ended is kept apart; what never was in the market is not kept at all.
+    assert (state[keys.timeouts("trend")], list(store.timeouts("trend"))) == (["[2]"], ["[2]"])
     assert state[keys.win_rate("trend")] == ["0", "1"]
     assert keys.open("phantom") not in state
     assert list(state[keys.closed("phantom")].values()) == [T0 + HOUR] * 4
@@ -380,6 +382,20 @@ def test_a_correction_changes_the_label_and_no_counter(backend: Backend, store: 
     assert store.correct(closed, "r2", '{"outcome":"no_fill"}', learned=False, now_ms=NOW) is DONE
     assert state_of(store)[keys.corrections("trend")] == {"a": ""}
     assert [fact.id for fact in backend.facts()][-2:] == ["corrected:a:r1", "corrected:a:r2"]
+    # One that turns out to have timed out is no win or loss either, but its mark can be learned from.
+    body = '{"outcome":"timeout"}'
+    assert store.correct(closed, "r3", body, learned=False, timed_out=True, now_ms=NOW) is DONE
+    assert state_of(store)[keys.corrections("trend")] == {"a": body}
+
+
+def test_open_positions_of_a_strategy_in_their_order(store: Store) -> None:
+    for name in ("b", "a", "c"):
+        store.decide(phantom(name))
+    store.decide(replace(phantom("d"), strategy="scalp", prefix="scalp_phantom"))
+    store.close(ending(held(store, "a")))
+    assert list(store.open_positions("trend")) == [held(store, "b"), held(store, "c")]
+    assert list(store.open_positions("scalp")) == [held(store, "d")]
+    assert list(store.open_positions("range")) == []
 
 
 def test_the_report_that_closed_is_no_correction(store: Store) -> None:
@@ -483,6 +499,44 @@ def test_thirty_days(backend: Backend, store: Store) -> None:
     assert backend.keys.closed("phantom") not in state
     assert state[backend.keys.trades("trend")] != []
     assert store.prune(closed + 1) == 0
+
+
+# --- the price's path
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_a_path_is_recorded_once_whatever_became_of_the_position(backend: Backend, store: Store, closed: bool) -> None:
+    store.decide(phantom("a"))
+    store.decide(phantom("b", now_ms=NOW + 1))
+    if closed:
+        store.close(ending(held(store, "a")))
+    position = held(store, "a")
+    assert [it.signal_id for it in store.awaiting_path("BTCUSDT")] == ["a", "b"]
+    assert store.record_path(position, '{"id":"a"}', known=True, now_ms=NOW + HOUR) is DONE
+    assert [it.signal_id for it in store.awaiting_path("BTCUSDT")] == ["b"]
+    assert (held(store, "a").path, list(store.paths("trend"))) == ('{"id":"a"}', ['{"id":"a"}'])
+    # It moves nothing that anybody else compares and sets.
+    assert held(store, "a").version == position.version
+    before, facts = state_of(store), backend.facts()
+    assert store.record_path(position, '{"id":"other"}', known=False, now_ms=NOW + DAY) is REPLAY
+    assert store.record_path(replace(position, signal_id="nobody"), "{}", known=True, now_ms=NOW) is MISSING
+    assert (state_of(store), backend.facts()) == (before, facts)
+    assert (facts[-1].id, facts[-1].body, facts[-1].fields["known"]) == ("path:a", '{"id":"a"}', "1")
+
+
+def test_a_path_with_a_hole_is_counted_and_teaches_nothing(store: Store) -> None:
+    store.decide(phantom("a"))
+    assert store.record_path(held(store, "a"), '{"id":"a"}', known=False, now_ms=NOW) is DONE
+    assert (list(store.paths("trend")), list(store.awaiting_path("BTCUSDT"))) == ([], [])
+    assert store.metrics("trend")["path|unknown|n"] == 1
+    assert held(store, "a").path == '{"id":"a"}'
+
+
+def test_a_position_that_is_forgotten_is_awaited_no_longer(store: Store) -> None:
+    store.decide(phantom("a"))
+    store.close(ending(held(store, "a"), now_ms=NOW))
+    store.prune(NOW + RETENTION_MS + 1)
+    assert list(store.awaiting_path("BTCUSDT")) == []
 
 
 def test_a_rejected_answer_is_kept_thirty_days(store: Store) -> None:

@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, Callable[[Store], object]] = {
     "report": lambda store: store.close(ending(held(store, "claimed"), how=CloseHow.REPORT, report_id="r")),
     "fill": lambda store: store.fill("claimed", "phantom", "1", "{}", now_ms=NOW),
     "correct": lambda store: store.correct(held(store, "reported"), "r1", "{}", learned=True, now_ms=NOW),
+    "path": lambda store: store.record_path(held(store, "old"), "{}", known=True, now_ms=NOW),
     "control": lambda store: store.set_mode(Mode.HALT, actor="me", reason="", now_ms=NOW),
     "begin": lambda store: store.begin_training("trend", now_ms=NOW),
     "publish": lambda store: store.publish(publication(3, "m3")),

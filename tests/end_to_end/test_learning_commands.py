@@ -35,6 +35,8 @@ def world(
     monkeypatch.setenv("PENUMBRA_SIGNING_KEY", KEY.decode())
     monkeypatch.setenv("PENUMBRA_NAMESPACE", namespace)
     monkeypatch.setenv("PENUMBRA_PROFILES__SCALP__MAX_TRAINING_ROWS", "150")
+    for step in ("THRESHOLDS", "CALIBRATION", "ENSEMBLE"):
+        monkeypatch.setenv(f"PENUMBRA_PROFILES__SCALP__METHOD__{step}", "spec")
     monkeypatch.chdir(tmp_path)
     made = World(RedisStore(redis_client, namespace))
     assert CliRunner().invoke(main, ["migrate"], catch_exceptions=False).exit_code == 0
@@ -98,6 +100,26 @@ def test_patterns_say_what_was_seen(world: World) -> None:
     assert "no calibrated win probability" in page
 
 
+def test_outcomes_say_how_positions_end(world: World) -> None:
+    assert "no outcome" in penumbra("outcomes", "scalp").output
+    world.live(30)
+    world.ask(0.9)
+    found = json.loads(penumbra("outcomes", "scalp", "--json").output)
+    everything = found["groups"]["all"]
+    wins = everything["win_rate_of_decisive"] * 30
+    last = everything["incidence"][-1]
+    assert (everything["n"], everything["decisive"]) == (30 + everything["n_open"], 30)
+    # Each of them ended with its first candle, so nothing was lost from sight before.
+    assert last["tp"]["share"] + last["sl"]["share"] == pytest.approx(1.0)
+    assert last["tp"]["share"] == pytest.approx(wins / 30)
+    assert last["timeout"]["share"] == 0.0
+    assert last["tp"]["low_iid"] < last["tp"]["share"] < last["tp"]["high_iid"]
+    assert everything["mean_r_with_marks"]["value"] == pytest.approx((3.0 * wins - 30) / 30)
+    page = penumbra("outcomes", "scalp").output
+    assert "open ones counted as not ended yet" in page
+    assert "phantom" in page
+
+
 def test_importance_and_patterns_are_kept_with_every_attempt(world: World) -> None:
     world.live(120)
     first = json.loads(penumbra("retrain", "scalp").output)
@@ -136,7 +158,9 @@ def test_thresholds_without_a_bundle(world: World, monkeypatch: pytest.MonkeyPat
     world.live(60)
     assert json.loads(penumbra("retrain", "scalp").output)["reason"] == "LEARN_AUC"
     rows = json.loads(penumbra("thresholds", "scalp", "--json").output)
-    (everything,) = (row for row in rows if row["bucket"] == "all")
+    whole = [row for row in rows if row["bucket"] == "all"]
+    assert {(row["method"], row["in_force"]) for row in whole} == {("spec", True), ("evidence", False)}
+    (everything,) = (row for row in whole if row["in_force"])
     assert (everything["scores"], everything["n"], everything["clamp"]) == ("heuristic", 60, "60–95")
     assert everything["wins"] + everything["losses"] == 60
     # Wins of 2 R and losses of 1 R break even at a third.

@@ -30,11 +30,14 @@ def replay(folder: Path, *words: str) -> str:
     return found.stdout
 
 
-def test_a_replay_that_learns_reports_both_clamps_and_the_heuristic(folder: Path) -> None:
-    told = json.loads(replay(folder, "--learn", "--growth", "0.5", "--json"))
+NAMES = ["heuristic alone", "specified, open", "specified, 60–95", "by evidence", "by evidence, honest labels"]
+
+
+def test_a_replay_that_learns_reports_every_method_and_the_heuristic(folder: Path) -> None:
+    told = json.loads(replay(folder, "--learn", "--growth", "0.5", "--method", "spec", "--labels", "spec", "--json"))
     learning = told["learning"]
-    assert [item["name"] for item in learning["settings"]] == ["heuristic alone", "ensemble, open", "ensemble, 60–95"]
-    assert [item["reported"] for item in learning["settings"]] == [False, True, False]
+    assert [item["name"] for item in learning["settings"]] == NAMES
+    assert [item["reported"] for item in learning["settings"]] == [False, True, False, False, False]
     assert {item["split"]["everything"]["n"] for item in learning["settings"]} == {told["headline"]["everything"]["n"]}
     assert len(learning["attempts"]) == len(told["trained"]) > 0
     assert learning["placebos"][0]["name"] == "all scores"
@@ -42,12 +45,20 @@ def test_a_replay_that_learns_reports_both_clamps_and_the_heuristic(folder: Path
         assert "No bundle was published" in told["verdict"]
     page = Path(told["page"]).read_text("utf-8")
     assert "The same signals under each setting" in page
-    # The clamp asked for is the one the rest of the report is about.
-    other = json.loads(replay(folder, "--learn", "--growth", "0.5", "--clamp", "seed", "--json"))["learning"]
-    assert [item["reported"] for item in other["settings"]] == [False, False, True]
+    # What is asked for is what the rest of the report is about.
+    asked = ("--method", "evidence", "--labels", "evidence")
+    other = json.loads(replay(folder, "--learn", "--growth", "0.5", *asked, "--json"))["learning"]
+    assert [item["reported"] for item in other["settings"]] == [False, False, False, False, True]
     assert [item["decisions_hash"] for item in other["settings"]] == [
         item["decisions_hash"] for item in learning["settings"]
     ]
+
+
+def test_a_setting_of_its_own_is_shown_beside_the_others(folder: Path) -> None:
+    asked = ("--method", "evidence", "--labels", "spec", "--clamp", "seed")
+    told = json.loads(replay(folder, "--learn", "--growth", "2", *asked, "--json"))["learning"]
+    assert [item["name"] for item in told["settings"]] == [*NAMES, "as configured"]
+    assert [item["name"] for item in told["settings"] if item["reported"]] == ["as configured"]
 
 
 def test_a_replay_without_a_learner_has_no_such_part(folder: Path) -> None:

@@ -203,6 +203,10 @@ def test_a_killed_worker_loses_nothing_and_outcomes_reach_postgres(
     kinds = Counter(fact.kind for fact in wiring.record.facts())
     assert (kinds["decision"], kinds["opened"], kinds["closed"], kinds["claimed"]) == (MANY, MANY, MANY, 100)
     assert json.loads(penumbra("state", "ml:trend:completed_trades").output) == MANY
+    # What a killed worker and three processes wrote plays again to the ledger.
+    ledger = json.loads(penumbra("whatif", "--threshold", "65", "--json").stdout)["ledger"]
+    assert (ledger["reproduced"], ledger["signals"], ledger["differences"]) == (MANY, MANY, [])
+    assert ledger["equity_r"] == pytest.approx(100 * (2.0 - 0.025))
 
 
 def test_the_operators_switch_and_a_rebuild(wiring: Wiring, engine: Client) -> None:

@@ -49,6 +49,7 @@ def test_a_full_server_executes_nothing_and_keeps_no_half_commit(store: RedisSto
         "decide": lambda: store.decide(stores.signal("new", now_ms=T0 + MINUTE)),
         "claim": lambda: store.claim("waiting", "e1", now_ms=T0 + 2 * SECOND),
         "touch": lambda: store.touch(held(store, "shadow"), '{"last_ts":2}', 2, now_ms=T0),
+        "path": lambda: store.record_path(held(store, "shadow"), "{}", known=True, now_ms=T0),
         "lapse": lambda: store.lapse("waiting", now_ms=T0 + HOUR),
         "close": lambda: store.close(ending(held(store, "shadow"))),
         "halt": lambda: store.set_mode(Mode.HALT, actor="op", reason="drill", now_ms=T0),

@@ -133,11 +133,13 @@ def test_a_relay_drains_the_outbox(house: Guarded, record: Record) -> None:
 
 
 def test_a_trainer_reads_outcomes_and_publishes(house: Guarded) -> None:
-    worked(house)
+    executed(house)
     store = RedisStore(house.client(Role.TRAINER))
     store.check_server()
     assert store.training("trend").completed == 0
     assert store.trades("trend") == ([], {})
+    assert store.timeouts("trend") == []
+    assert [position.signal_id for position in store.open_positions("trend")] == ["s1"]
     first = store.begin_training("trend", now_ms=store.now_ms())
     assert store.settle("trend", first, reason="LEARN_CLASSES", detail="none", next_at=30, now_ms=store.now_ms())
     for count in (50, 100, 150):

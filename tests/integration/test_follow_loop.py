@@ -13,6 +13,7 @@ import redis
 from persistence.candle_feed import CandleFeed
 from persistence.redis_store import RedisStore
 from persistence.store import ClockKind, StateMissing, StoredPosition
+from phantom.reach import HORIZON
 from runtime.follow import Ended, Follower
 from runtime.service import Service
 from signals.candle import Candle
@@ -87,7 +88,8 @@ def test_candles_in_the_stream_move_positions_to_their_end(process: Process) -> 
     result = json.loads(process.position().result or "")
     assert (result["outcome"], result["tp1_hit"], result["exit_ms"]) == ("win", True, T0 + 3 * STEP)
     assert process.loop.cycle() == 0
-    assert process.loop.follower.oldest_needed_ms() is None
+    # Both are over; where the price goes from their entry is still to be seen.
+    assert process.loop.follower.oldest_needed_ms() == T0
 
 
 def test_a_restart_reads_everything_again_and_ends_nothing_twice(process: Process) -> None:
@@ -388,3 +390,39 @@ def test_a_turn_that_took_candles_is_followed_at_once_by_the_next(
     # Each turn takes one candle and then breaks: with doubling pauses that would be seconds.
     assert next(calls) >= 11
     assert pauses == []
+
+
+def test_a_path_outlives_its_position_and_a_restart(process: Process) -> None:
+    process.open()
+    lines = [NOTHING, TO_STOP, *["98 104.5 98 104"], *[NOTHING] * (HORIZON - 3)]
+    for place, line in enumerate(lines[:50]):
+        process.send(bar(place, line))
+    process.drain()
+    assert not process.position().open
+    process.loop = process.new_loop()
+    for place, line in enumerate(lines[50:], start=50):
+        process.send(bar(place, line))
+    process.drain()
+    (told,) = [json.loads(row) for row in process.store.paths("trend")]
+    assert (told["id"], told["candles"], told["with_at"], told["against_at"]) == ("s1", HORIZON, [3, 3], [2, 0])
+    assert process.store.awaiting_path(SYMBOL) == []
+    assert process.loop.follower.oldest_needed_ms() is None
+    before = process.store.dump()
+    process.loop = process.new_loop()
+    process.drain()
+    assert process.store.dump() == before
+
+
+def test_a_path_whose_candles_are_gone_is_unknown_and_counted(process: Process) -> None:
+    process.open()
+    for place in range(50):
+        process.send(bar(place, TO_STOP if place == 1 else NOTHING))
+    process.drain()
+    process.client.xtrim(process.store.keys.candles(), maxlen=0)
+    process.loop = process.new_loop()
+    for place in range(50, HORIZON + 1):
+        process.send(bar(place))
+    process.drain()
+    assert process.store.paths("trend") == []
+    assert process.store.metrics("trend")["path|unknown|n"] == 1
+    assert json.loads(process.position().path or "")["candles"] == HORIZON - 50

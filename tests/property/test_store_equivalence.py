@@ -86,6 +86,7 @@ def test_the_stories_are_worth_telling() -> None:
         "close": "DONE REPLAY STALE MISSING EXECUTED NOT_CLAIMED",
         "fill": "DONE REPLAY MISSING NOT_CLAIMED CLOSED",
         "correct": "DONE REPLAY STALE MISSING NOT_CLAIMED",
+        "path": "DONE REPLAY MISSING",
     }
     for verb, statuses in expected.items():
         assert met[verb] - {None} == {CommitStatus(status) for status in statuses.split()}, verb

@@ -15,7 +15,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from qscore.estimate import TOLERANCE, Estimate, break_even, estimate
 from qscore.isotonic import rising_means
-from qscore.table import BUCKETS, ThresholdTable, learn_table
+from qscore.outcomes import BUCKETS
+from qscore.table import ThresholdTable, learn_table
 from qscore.threshold import OPEN, Clamp, ThresholdSource
 from tests.support.laws import LAW
 

@@ -16,6 +16,7 @@ from scorer.schema import SCALP, Schema
 from scripts.replay_run import Scene
 from scripts.sources import Series, strategy_settings
 from signals.candle import Candle
+from signals.method import SPECIFIED
 from signals.profile import SCALP as SCALP_PROFILE
 from signals.profile import Clamping
 from signals.signal import Side, Signal
@@ -23,7 +24,8 @@ from tests.support.loop import SMALL
 
 STEP_MS = 3_600_000
 START_MS = 1_704_067_200_000
-PROFILE = replace(SCALP_PROFILE, clamp=Clamping.OPEN, retrain_growth=0.5, tracking_timeframe="1h")
+PROFILE = replace(SCALP_PROFILE, clamp=Clamping.OPEN, retrain_growth=0.5, tracking_timeframe="1h", method=SPECIFIED)
+"""By the specified rule: the evidence asks for ten days of outcomes before it believes a model."""
 
 
 def small_fit(examples: Sequence[Example], schema: Schema, *, seed: int, settings: FitSettings) -> Candidate | Declined:

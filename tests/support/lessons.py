@@ -14,9 +14,10 @@ from scorer.schema import SCALP, Schema
 START_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
 SMALL = FitSettings(
-    heads=HeadSettings(forest_trees=12, forest_depth=4, boosting_trees=10, hidden=(6, 3), network_epochs=20)
+    heads=HeadSettings(forest_trees=12, forest_depth=4, boosting_trees=10, hidden=(6, 3), network_epochs=20),
+    beside=False,
 )
-"""Heads small enough for a unit test; every rule is that of the full size."""
+"""Heads small enough for a unit test and no twin beside them; every rule is that of the full size."""
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(1, 33))
 

@@ -17,6 +17,7 @@ from runtime.shelf import Shelf
 from runtime.train import Trainer
 from scorer.schema import SCALP
 from signals.candle import Candle
+from signals.method import SPECIFIED
 from signals.profile import SCALP as SCALP_PROFILE
 from signals.profile import Clamping, Limits
 
@@ -24,7 +25,8 @@ STEP_MS = 300_000
 START_MS = 1_704_067_200_000
 KEY = hashlib.sha256(b"what the tests sign with").hexdigest().encode()
 UNLIMITED = Limits(open_positions=0, per_symbol=0, executes_per_minute=0, daily_loss_r=0, daily_loss_money=0)
-PROFILE = replace(SCALP_PROFILE, limits=UNLIMITED, clamp=Clamping.OPEN)
+PROFILE = replace(SCALP_PROFILE, limits=UNLIMITED, clamp=Clamping.OPEN, method=SPECIFIED)
+"""By the specified rule: the evidence asks for ten days of outcomes before it believes a model."""
 PROFILES = {"scalp": PROFILE}
 SMALL = HeadSettings(forest_trees=40, boosting_trees=30)
 

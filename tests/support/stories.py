@@ -76,7 +76,8 @@ class Author:
             "touch": (12, self._touch),
             "close": (16, self._close),
             "fill": (9, self._fill),
-            "correct": (9, self._correct),
+            "correct": (14, self._correct),
+            "path": (7, self._path),
             "mode": (4, self._mode),
             "register": (1, self._register),
             "create": (1, self._create),
@@ -186,6 +187,14 @@ class Author:
             lambda store, position, now: store.close(replace(ending(position, now_ms=now), **changes))
         )
 
+    def _path(self) -> Run:
+        known = self._chance(0.7)
+        return self._on_position(
+            lambda store, position, now: store.record_path(
+                position, f'{{"id":"{position.signal_id}","at":{now}}}', known=known, now_ms=now
+            )
+        )
+
     def _fill(self) -> Run:
         fill, slip = self._pick(["r1", "r2", "r11"]), self._pick([None, 10_000, 90_000])
         # Now and then an order comes in many pieces: a verdict on slippage needs twenty fills.
@@ -270,9 +279,12 @@ class Author:
 
     def _correct(self) -> Run:
         report, learned = self._pick(["r1", "r2", "r11"]), self._chance(0.7)
-        return self._on_position(
-            lambda store, position, now: store.correct(position, report, f"[{now}]", learned=learned, now_ms=now)
-        )
+        late = not learned and report != "r1"
+
+        def correct(store: Store, position: StoredPosition, now: int) -> object:
+            return store.correct(position, report, f"[{now}]", learned=learned, now_ms=now, timed_out=late)
+
+        return self._on_position(correct)
 
     def _mode(self) -> Run:
         mode, expected = self._pick([Mode.ON] * 6 + [*Mode]), self._pick([None, None, 1, 2])
@@ -367,8 +379,12 @@ def readings(store: Store, now: int, names: Sequence[str]) -> list[object]:
         [store.table(name, address) for name in ("trend", "scalp") for address in "abcxyz"],
         [(store.refusals(name), store.attempts(name), store.metrics(name)) for name in ("trend", "scalp")],
         [(list(rows), dict(laid)) for rows, laid in (store.trades("trend"), store.trades("scalp"))],
+        [list(store.timeouts(name)) for name in ("trend", "scalp")],
+        [list(store.open_positions(name)) for name in ("trend", "scalp")],
         store.clock_kind(),
         _inputs(store, now),
+        [list(store.paths(name)) for name in ("trend", "scalp")],
+        [list(store.awaiting_path(symbol)) for symbol in ("BTCUSDT", "ETHUSDT")],
         [list(store.following(symbol, after)) for symbol in ("BTCUSDT", "ETHUSDT") for after in (0, 40)],
         list(store.followed_symbols()),
         # In whose order among equal moments is nobody's promise.

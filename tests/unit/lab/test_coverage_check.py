@@ -33,6 +33,7 @@ def test_a_rate_fails_only_beyond_luck(hits: int, n: int, low: float, high: floa
         (1.0, 0.9, math.inf, ">= 0.9", True),
         (0.0, 0.0, 0.0, "= 0", True),
         (math.nan, 0.0, 1.0, "0 to 1", False),
+        (7.0, -math.inf, math.inf, "any", True),
     ],
 )
 def test_a_figure_lies_in_its_band(measured: float, low: float, high: float, band: str, holds: bool) -> None:

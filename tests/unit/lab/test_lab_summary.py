@@ -199,7 +199,10 @@ def test_the_ten_points_are_always_there() -> None:
 
 
 def test_remarks_say_what_the_reader_must_know() -> None:
+    real = " ".join(summary_of(HANDFUL).remarks)
+    assert "one market regime at most" in real
     text = " ".join(summary_of(HANDFUL, source="generated", source_seed=3, limits=True).remarks)
+    assert "regime" not in text
     assert "generated" in text
     assert "applied as live" in text
     assert "both barriers" in text

@@ -21,8 +21,8 @@ from lab.replay import Replayed
 from lab.summary import Summary, summarise
 from lab.trade import TradeTable
 from learning.metrics import measure
-from qscore.threshold import OPEN, SEED
-from scripts.replay_run import RULES, Scene, run_info
+from qscore.threshold import OPEN
+from scripts.replay_run import RULES, VARIANTS, Scene, run_info
 from signals.bucket import Bucket
 from signals.profile import Clamping, Kind
 from tests.support.learned import PROFILE, ids, scene, small_fit
@@ -62,7 +62,7 @@ def noise() -> Told:
 
 def test_where_the_score_knows_the_lift_is_there_and_vanishes_under_shuffled_scores(known: Told) -> None:
     by_name = {item.name: item for item in known.learning.settings}
-    ensemble, rules = by_name["ensemble, open"], by_name[RULES]
+    ensemble, rules = by_name["specified, open"], by_name[RULES]
     assert ensemble.lift.lift.day.low > 0.0
     assert ensemble.lift.random.p < 0.01
     assert ensemble.placebo.p < 0.01
@@ -100,18 +100,23 @@ def test_each_setting_is_the_replay_of_its_own(known: Told) -> None:
     plain = known.scene
     alone = {
         RULES: plain.play(fit=rules_only),
-        "ensemble, open": plain.play(replace(PROFILE, clamp=Clamping.OPEN), small_fit),
-        f"ensemble, {SEED}": plain.play(replace(PROFILE, clamp=Clamping.SEED), small_fit),
+        **{
+            name: plain.play(replace(PROFILE, method=method, clamp=clamp), small_fit)
+            for name, method, clamp in (VARIANTS[1], VARIANTS[-1])
+        },
     }
-    assert {item.name: item.decisions_hash for item in known.learning.settings} == {
+    settings = [item for item in known.learning.settings if item.name in alone]
+    assert {item.name: item.decisions_hash for item in settings} == {
         name: found.decisions_hash for name, found in alone.items()
     }
-    for item in known.learning.settings:
+    for item in settings:
         table = TradeTable.of(alone[item.name].trades)
         assert item.split.executed.n == int(np.count_nonzero(table.executed & table.decisive))
         assert item.bundles == sum(attempt.published for attempt in alone[item.name].history.attempts)
     # The gate answers differently, yet every run sees the same signals end alike.
-    assert len({item.decisions_hash for item in known.learning.settings}) == 3
+    assert len({item.decisions_hash for item in known.learning.settings}) >= 3
+    # Where a bundle decided, the setting says how well it forecast what it had not seen.
+    assert all((item.skill is None) == (item.by_model == 0) for item in known.learning.settings)
     assert plain.play().skipped > 20
     assert {tuple(ids(found)) for found in alone.values()} == {tuple(ids(known.replayed))}
 
@@ -278,7 +283,7 @@ def test_the_page_shows_every_part_and_stays_self_contained(known: Told) -> None
     assert not structure.named("script")
     assert page.count("<caption") == page.count("<table")
     pictures = [found for found in structure.named("svg") if "aria-hidden" not in found]
-    assert len(pictures) == 16
+    assert len(pictures) == 17
     assert all(len(found["aria-label"] or "") > 40 for found in pictures)
     ids_ = [attributes["id"] for _, attributes in structure.elements if "id" in attributes]
     assert len(ids_) == len(set(ids_))

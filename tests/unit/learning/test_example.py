@@ -13,7 +13,7 @@ import pytest
 from learning.example import Example, data_hash, examples
 from scorer.schema import SCALP, TREND
 from signals.errors import Invalid
-from signals.profile import Kind
+from signals.profile import FillRule, Kind
 from signals.signal import Side
 from tests.support.lessons import closed_rows
 
@@ -149,16 +149,20 @@ def test_a_missing_field_is_named(body: Callable[..., dict[str, Any]]) -> None:
         examples([row])
 
 
-def test_only_decisive_rows_become_examples(body: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize("outcome", ["no_fill", "no_data"])
+def test_what_was_never_in_the_market_becomes_no_example(body: Callable[..., dict[str, Any]], outcome: str) -> None:
     with pytest.raises(Invalid, match="outcome"):
-        Example.from_closed(body(outcome="timeout"))
+        Example.from_closed(body(outcome=outcome))
+    assert examples([body(outcome=outcome)], timeouts=True) == []
 
 
 def test_the_hash_knows_every_field_and_no_order() -> None:
     given = examples(closed_rows(6))
     first = data_hash(given)
     assert data_hash(reversed(given)) == first
-    one, others = given[0], given[1:]
+    # A loss: what timed out has not won, and each change is made alone.
+    place = next(number for number, example in enumerate(given) if not example.won)
+    one, others = given[place], given[:place] + given[place + 1 :]
     changes: dict[str, Any] = {
         "id": "other",
         "strategy": "other",
@@ -178,6 +182,10 @@ def test_the_hash_knows_every_field_and_no_order() -> None:
         "score_source": "ensemble",
         "win_probability": 0.5,
         "ambiguous": True,
+        "vector_hash": "01760b24:0",
+        "timed_out": True,
+        "target_r": 2.0,
+        "seen_weight": 1.5,
     }
     assert set(changes) == set(Example.__dataclass_fields__)
     hashes = {data_hash([replace(one, **{name: value}), *others]) for name, value in changes.items()}
@@ -203,3 +211,27 @@ def test_an_engine_that_is_out_before_the_twin_is_in(
 ) -> None:
     (one,) = examples([body(kind="executed", how="report", exit_ms=exit_ms)])
     assert (one.entry_ms, one.exit_ms) == (start_ms, exit_ms)
+
+
+def test_a_timeout_is_worth_its_mark(body: Callable[..., dict[str, Any]]) -> None:
+    # A long from 100 with the stop at 98: one percent up is half an R, and costs are what the close took off.
+    row = body(outcome="timeout", gross_r=0.0, net_r=-0.05, mark_pnl_percent=1.0, mark_price=101.0, entry_slip_r=0.25)
+    assert examples([row]) == []
+    (one,) = examples([row], timeouts=True)
+    assert (one.timed_out, one.decisive, one.won) == (True, False, False)
+    assert (one.gross_r, one.net_r) == pytest.approx((0.5, 0.45))
+    # Filled at the next open it was bought a quarter of an R dearer.
+    (dearer,) = examples([row], timeouts=True, fill=FillRule.NEXT_OPEN)
+    assert dearer.net_r == pytest.approx(0.2)
+    # The engine's own exit at the deadline has a result and needs no mark.
+    (own,) = examples([row | {"mark_pnl_percent": None, "gross_r": 0.3, "net_r": 0.25}], timeouts=True)
+    assert (own.gross_r, own.net_r) == pytest.approx((0.3, 0.25))
+    with pytest.raises(Invalid, match="sl"):
+        examples([row | {"sl": 100.0}], timeouts=True)
+
+
+def test_an_ambiguous_loss_knows_its_target(body: Callable[..., dict[str, Any]]) -> None:
+    row = body(outcome="loss", gross_r=-1.0, net_r=-1.05, ambiguous=True)
+    (one,) = examples([row])
+    assert one.target_r == pytest.approx(1.95)
+    assert examples([row | {"ambiguous": False}])[0].target_r is None

@@ -12,12 +12,12 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import learning.fit
-from learning.calibrate import fit_isotonic
 from learning.example import Example, examples
 from learning.fit import Candidate, FitSettings, PastRecord, fit_candidate
 from learning.members import fit_members
 from learning.metrics import Metrics, measure
 from learning.promote import Decline, Declined
+from learning.rungs import fit_isotonic
 from learning.split import Fold
 from scorer.bundle import pack
 from scorer.calibration import Isotonic

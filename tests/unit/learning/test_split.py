@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from learning.split import Walk, blocks, folds
+from learning.split import Walk, blocks, embargo_for, folds
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,33 @@ def test_labels_that_only_touch_overlap() -> None:
 def test_an_expanding_walk_knows_the_past_only() -> None:
     split = folds(ENTRY, EXIT, n_blocks=3, walk=Walk.EXPANDING)
     assert [fold.train.tolist() for fold in split] == [[], [0], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("window", "train"),
+    [(1, [[], [0], [2, 3]]), (2, [[], [0], [0, 1, 2, 3]]), (9, [[], [0], [0, 1, 2, 3]])],
+)
+def test_a_rolling_walk_forgets(window: int, train: list[list[int]]) -> None:
+    split = folds(ENTRY, EXIT, n_blocks=3, walk=Walk.ROLLING, window_blocks=window)
+    assert [fold.train.tolist() for fold in split] == train
+    with pytest.raises(ValueError, match="window"):
+        folds(ENTRY, EXIT, n_blocks=3, walk=Walk.ROLLING, window_blocks=0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "exit_", "embargo"),
+    [
+        pytest.param((), (), 0, id="no rows"),
+        pytest.param(ENTRY, EXIT, 25, id="the longest label, row 3"),
+        pytest.param((0, 5_000), (10, 9_950), 4_950, id="one label nearly the whole span"),
+        pytest.param((0, 1_000), (1, 1_001), 11, id="1 % of the span, rounded up"),
+    ],
+)
+def test_the_embargo_of_some_labels(entry: tuple[int, ...], exit_: tuple[int, ...], embargo: int) -> None:
+    assert embargo_for(entry, exit_) == embargo
+    if entry:
+        given = [fold.train.tolist() for fold in folds(entry, exit_, n_blocks=2, embargo_ms=embargo)]
+        assert [fold.train.tolist() for fold in folds(entry, exit_, n_blocks=2, embargo_ms=None)] == given
 
 
 @pytest.mark.parametrize(("embargo", "train"), [(0, [2, 4, 5]), (20, [4, 5]), (21, [5]), (40, [])])

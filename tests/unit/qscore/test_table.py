@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from qscore.estimate import Note, estimate
-from qscore.table import BUCKETS, ScoredRecord, TableKey, ThresholdBook, ThresholdTable, learn_table
+from qscore.outcomes import BUCKETS
+from qscore.table import ScoredRecord, TableKey, ThresholdBook, ThresholdTable, learn_table
 from qscore.threshold import OPEN, SEED, Clamp, Threshold, ThresholdSource, static_threshold
 from scorer.blend import Blend, blend
 from signals.bucket import Bucket
@@ -215,7 +216,7 @@ def test_a_book_survives_json() -> None:
 
 def test_equal_tables_are_spelled_alike() -> None:
     found = table({"us|low": 30, "off|low": 20, "us|high": 20})
-    turned = ThresholdTable(found.key, found.records, found.overall, dict(reversed(list(found.buckets.items()))))
+    turned = replace(found, buckets=dict(reversed(list(found.buckets.items()))))
     assert json.dumps(turned.as_json()) == json.dumps(found.as_json())
     assert json.dumps(ThresholdTable(TableKey("ensemble", 1)).as_json()["w"]) == "1.0"
 

@@ -192,7 +192,8 @@ def test_a_checkpoint_is_written_every_so_many_candles_and_at_the_first_target()
     (last,) = scene.facts("touched")[2:]
     track = json.loads(last.fields["track"])
     assert (track["candles"], track["tp1_ms"], track["stop"]) == (10, T0 + 10 * STEP, 100)
-    assert scene.follower.oldest_needed_ms() == T0 + 9 * STEP
+    # The position needs its last candle, its path every one from the entry on.
+    assert scene.follower.oldest_needed_ms() == T0
 
 
 def test_two_followers_on_one_store_make_one_outcome_each() -> None:
@@ -230,7 +231,7 @@ class Failing(MemoryStore):
 
     COMMANDS = frozenset(
         {"advance_clock", "now_ms", "overdue_claims", "lapse", "overdue", "unreported", "following", "touch", "close",
-         "position", "decision", "push_volatility", "count_candle", "clock_kind"}
+         "position", "decision", "awaiting_path", "record_path", "push_volatility", "count_candle", "clock_kind"}
     )  # fmt: skip
 
     def __init__(self, *, at: int, lost_reply: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from learning.example import examples
 from persistence.store import StoredPosition
 from runtime.report import Report, ReportReply, parse_report
 from signals.errors import Refusal
@@ -250,7 +251,12 @@ def test_the_same_close_again_is_a_duplicate_and_another_one_a_correction(scene:
 def test_a_correction_to_a_timeout_unteaches_the_row(scene: Scene) -> None:
     close(scene)
     assert close(scene, 101.0, "timeout").reason is CORRECTION
-    assert scene.memory.state.hashes["ml:trend:corrections"] == {"s1": ""}
+    overlay = json.loads(scene.memory.state.hashes["ml:trend:corrections"]["s1"])
+    # It stays known as a timeout, for those who learn of these; nobody takes it for a win or a loss any more.
+    assert overlay["outcome"] == "timeout"
+    row = json.loads(scene.memory.state.lists["ml:trend:trades"][0])
+    assert examples([row], {"s1": overlay}) == []
+    assert [example.timed_out for example in examples([row], {"s1": overlay}, timeouts=True)] == [True]
 
 
 def test_a_report_after_the_position_was_closed_for_want_of_one_is_a_correction() -> None:

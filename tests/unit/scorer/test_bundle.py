@@ -87,6 +87,23 @@ def signed(manifest: bytes, body: bytes = b"", *, version: int = container.VERSI
 # --- what comes back
 
 
+def test_neighbours_come_back_as_they_were(candidate: Candidate, data: bytes) -> None:
+    vector = SCALP.vector(lessons(1)[0].features)
+    told = opened(data).neighbours(vector, 2**52)
+    assert told is not None
+    assert candidate.neighbours is not None
+    assert told == candidate.neighbours.ask(candidate.encoding.row(vector), 2**52)
+    # The very signal the pool was made of is its own nearest; asked at its own moment it is not there yet.
+    assert told.nearest[0].distance == 0.0
+    first = lessons(1)[0]
+    assert opened(data).neighbours(vector, first.entry_ms) is None
+
+
+def test_a_bundle_may_keep_no_neighbours(parts: BundleParts) -> None:
+    alone = opened(pack(replace(parts, neighbours=None), KEY))
+    assert alone.neighbours(SCALP.vector(lessons(1)[0].features), 2**52) is None
+
+
 def test_what_comes_back_is_what_was_sent(parts: BundleParts, data: bytes) -> None:
     bundle = opened(data)
     back = bundle.parts
@@ -111,7 +128,9 @@ def test_it_scores_as_the_candidate_does(candidate: Candidate, data: bytes) -> N
     for vector in vectors:
         raw = candidate.ensemble.win_probability(candidate.encoding.row(vector))
         wanted = float(candidate.calibrator.apply(np.asarray(raw)))
-        assert bundle.score(vector) == Scored(round(100.0 * wanted, 4), wanted, "ensemble", ())
+        assert candidate.venn_abers is not None
+        bounds = candidate.venn_abers.bounds(raw)
+        assert bundle.score(vector) == Scored(round(100.0 * wanted, 4), wanted, "ensemble", (), bounds)
     assert bundle.score_all(vectors) == [bundle.score(vector) for vector in vectors]
     assert len({bundle.score(vector) for vector in vectors}) > 5
 
@@ -317,7 +336,7 @@ def test_a_used_reserved_field_is_refused() -> None:
     assert refused(signed(b'{"arrays":[]}', reserved=1)) is BundleFault.CORRUPT
 
 
-def put(name: str, place: int, value: float) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+def put(name: str, place: int | tuple[int, int], value: float) -> Callable[[dict[str, Any], dict[str, Any]], object]:
     def change(_: dict[str, Any], arrays: dict[str, Any]) -> None:
         arrays[name][place] = value
 
@@ -357,6 +376,22 @@ BENDS = [
     pytest.param(lambda m, a: a.update({"records.won": a["records.won"][1:]}), id="an outcome less"),
     pytest.param(lambda m, a: a.update({"records.won": a["records.net_r"]}), id="outcomes of another type"),
     pytest.param(lambda m, a: a.update({"trees.value": a["trees.left"]}), id="an array of another type"),
+    pytest.param(put("records.decisive", 0, 2), id="neither decisive nor not"),
+    pytest.param(lambda m, a: a["records.decisive"].fill(0), id="a win that was not decisive"),
+    pytest.param(put("records.weight", 0, 0.0), id="a record that counts for nothing"),
+    pytest.param(put("records.weight", 0, math.nan), id="a weight that is no number"),
+    pytest.param(put("records.exit_ms", 0, 1.0), id="a label that ends before it begins"),
+    pytest.param(put("venn_abers.edges", 0, math.nan), id="an edge nowhere"),
+    pytest.param(put("venn_abers.low", 0, 0.9999999), id="bounds that fall"),
+    pytest.param(put("venn_abers.high", -1, 1.0), id="a certain bound"),
+    pytest.param(lambda m, a: a.update({"venn_abers.low": a["venn_abers.low"][1:]}), id="a bound less"),
+    pytest.param(put("neighbours.points", (0, 0), math.nan), id="a neighbour nowhere"),
+    pytest.param(put("neighbours.points", (0, 0), 5.0), id="a neighbour out of bounds"),
+    pytest.param(put("neighbours.ending", 0, 3), id="a neighbour with another ending"),
+    pytest.param(put("neighbours.exit_ms", 0, 2.0**53), id="neighbours out of order"),
+    pytest.param(lambda m, a: m["neighbours"]["ids"].pop(), id="a neighbour without a name"),
+    pytest.param(lambda m, a: m["neighbours"].update(bandwidth="nan"), id="a kernel that is none"),
+    pytest.param(lambda m, a: m["neighbours"].update(k=10**9), id="too many neighbours"),
 ]
 
 
@@ -368,7 +403,19 @@ def test_numbers_out_of_bounds_are_refused_though_signed(
 
 
 @pytest.mark.parametrize(
-    "gone", ["strategy", "schema", "encoding", "ensemble", "calibrator", "metrics", "settings", "records"]
+    "gone",
+    [
+        "strategy",
+        "schema",
+        "encoding",
+        "ensemble",
+        "calibrator",
+        "metrics",
+        "settings",
+        "records",
+        "neighbours",
+        "venn_abers",
+    ],
 )
 def test_a_manifest_with_a_hole_is_refused(data: bytes, gone: str) -> None:
     assert refused(resealed(data, lambda m, a: m.pop(gone))) is BundleFault.CORRUPT

@@ -12,7 +12,7 @@ import pytest
 from learning.members import Disagreement, HeadSettings, Members, assert_agreement, compiled, fit_members
 from scorer.calibration import Beta, Isotonic, logistic
 from scorer.compiled import MAX_STEPS, Network, Standard, Trees
-from scorer.ensemble import ROWS_AT_ONCE, Ensemble
+from scorer.ensemble import ROWS_AT_ONCE, Ensemble, Stack
 
 INF = math.inf
 
@@ -126,6 +126,46 @@ def test_a_tree_beyond_the_depth_limit_is_refused() -> None:
     ],
 )
 def test_ensembles_that_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        ensemble(**changes)
+
+
+LINEAR = Network(Standard(np.zeros(2), np.ones(2)), (np.array([[1.0], [-2.0]]),), (np.array([0.5]),))
+
+
+def test_a_stack_by_hand() -> None:
+    # Forest 0.1, boosted trees logistic(−1.5), the line logistic(0 − 2·1 + 0.5) = logistic(−1.5).
+    boosted = 1.0 / (1.0 + math.exp(1.5))
+    row = np.array([0.0, 1.0])
+    both = ensemble(linear=LINEAR)
+    assert both.members == ("forest", "boosting", "linear")
+    assert both.win_probability(row) == pytest.approx((0.1 + 2.0 * boosted) / 3.0, abs=1e-15)
+    stacked = ensemble(linear=LINEAR, stack=Stack(np.array([0.5, 0.25, 0.25]), 0.4, 0.5))
+    wanted = 0.4 + 0.5 * (0.05 + 0.5 * boosted - 0.4)
+    assert stacked.win_probability(row) == pytest.approx(wanted, abs=1e-15)
+    matrix = np.array([[0.0, 1.0], [0.6, 2.1], [math.nan, 0.0], [7.0, -3.0]])
+    said = stacked.win_probabilities(matrix)
+    assert said[[0, 1, 3]].tolist() == [stacked.win_probability(one) for one in matrix[[0, 1, 3]]]
+    assert math.isnan(said[2])
+    assert math.isnan(stacked.win_probability(matrix[2]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"stack": Stack(np.array([0.5, 0.5]), 0.5, 1.0), "linear": LINEAR}, id="a weight too few"),
+        pytest.param({"stack": Stack(np.full(4, 0.25), 0.5, 1.0), "linear": LINEAR}, id="a weight too many"),
+        pytest.param(
+            {"linear": replace(LINEAR, standard=Standard(np.zeros(3), np.ones(3)), weights=(np.ones((3, 1)),))},
+            id="a line of another width",
+        ),
+        pytest.param(
+            {"linear": replace(LINEAR, weights=(np.ones((2, 2)), np.ones((2, 1))), biases=(np.ones(2), np.ones(1)))},
+            id="a line with hidden layers",
+        ),
+    ],
+)
+def test_stacks_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         ensemble(**changes)
 

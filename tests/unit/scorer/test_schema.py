@@ -9,7 +9,21 @@ from typing import cast
 import numpy as np
 import pytest
 
-from scorer.schema import EXIT_ONLY, RANGE, SCALP, SCHEMAS, STORED_ONLY, TREND, Direction, Feature, Kind, Known, Schema
+from scorer.schema import (
+    EXIT_ONLY,
+    RANGE,
+    SCALP,
+    SCHEMAS,
+    STORED_ONLY,
+    TREND,
+    Ablation,
+    Direction,
+    Family,
+    Feature,
+    Kind,
+    Known,
+    Schema,
+)
 from signals.errors import Invalid
 from signals.profile import DEFAULT_PROFILES
 from signals.signal import Side
@@ -190,3 +204,16 @@ def test_all_features_but_those_of_the_exit_are_known_at_entry() -> None:
     everything = [f for s in SCHEMAS.values() for f in s.features] + list(STORED_ONLY["scalp"])
     assert {feature.known for feature in everything} == {Known.ENTRY}
     assert {feature.known for feature in EXIT_ONLY} == {Known.EXIT}
+
+
+def test_families_share_every_feature_out_and_leave_the_hash_alone() -> None:
+    for schema in SCHEMAS.values():
+        ta, mechanics, full = (schema.names_of(ablation) for ablation in Ablation)
+        assert full == set(schema.names) == ta | mechanics
+        context = {feature.name for feature in schema.features if feature.family is Family.CONTEXT}
+        assert ta & mechanics == context
+        assert {"session", "volatility_regime"} <= context
+        assert ta - context
+        assert mechanics - context
+    moved = tuple(dataclasses.replace(feature, family=Family.MECHANICS) for feature in SCALP.features)
+    assert Schema("scalp", 1, moved).hash == SCALP.hash
