@@ -114,17 +114,18 @@ def test_it_recovers_what_it_was_drawn_from() -> None:
     slopes, drawn_from = found.theta[0] @ SLOPE.T, SLOPE @ theta
     np.testing.assert_allclose(slopes[:NOWHERE], drawn_from[:NOWHERE], atol=0.15)
     assert found.variance[0, 3] == pytest.approx(0.35**2, rel=0.8)
-    posterior = np.sqrt(np.diag(found.covariance[0]))[GROUPS[3]]
-    inside = np.abs(found.theta[0][GROUPS[3]] - theta[GROUPS[3]]) <= 2.5 * posterior
-    assert inside.mean() > 0.8
+    for design in (LEVEL[:NOWHERE], SLOPE[:NOWHERE]):
+        posterior = np.sqrt(np.einsum("bi,ij,bj->b", design, found.covariance[0], design))
+        missed = np.abs(design @ (found.theta[0] - theta)) > 2.5 * posterior
+        assert missed.sum() <= 1
 
 
 def test_situations_that_are_alike_are_drawn_together() -> None:
     _, count, total = known_world(6, 76 * 4, 0.0)
-    level = fit_curves(count, total).logit[0, :NOWHERE]
+    level = fit_curves(count, total).logit[0, :NOWHERE, 60]
     won, lost = total[0, :NOWHERE].sum(axis=1), (count - total)[0, :NOWHERE].sum(axis=1)
     own = np.log(won / lost)
-    assert level.mean(axis=1).std() < 0.5 * own.std()
+    assert level.std() < 0.6 * own.std()
 
 
 def test_sets_are_fitted_as_if_each_were_alone() -> None:
