@@ -197,7 +197,8 @@ def _variances(theta: FloatArray, covariance: FloatArray) -> FloatArray:
         / (group.stop - group.start + 2)
         for group in GROUPS
     ]
-    return np.minimum(np.stack(told, axis=1), WIDEST)
+    found: FloatArray = np.minimum(np.stack(told, axis=1), WIDEST)
+    return found
 
 
 def penalty(variance: FloatArray) -> FloatArray:
