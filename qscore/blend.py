@@ -112,7 +112,7 @@ class Folds:
         """Split records for the choice of m.
 
         Walk-forward where times are known: the later half, by entry, in four blocks, each judged by what had ended
-        before it began. Without times there is no before and after: every fourth record in turn is held out.
+        before it began. Without times there is no before and after: each record is held out in one of four parts.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class Folds:
         """
         n, number = len(outcomes), np.arange(len(outcomes))
         if not outcomes.timed:
-            held = number % FOLDS == np.arange(FOLDS)[:, None]
+            held = _scattered(number) % FOLDS == np.arange(FOLDS, dtype=np.uint64)[:, None]
             return cls(~held, held)
         starts = [n // 2 + (n - n // 2) * fold // FOLDS for fold in range(FOLDS + 1)]
         train, test = [], []
@@ -225,6 +225,20 @@ class Fitted:
         return tuple(
             (m, float(self.gained(self.starts(m, levels), levels)[:, :PLACES].mean(axis=-1).sum()) / n) for m in WEIGHTS
         )
+
+
+def _scattered(number: IntArray) -> npt.NDArray[np.uint64]:
+    """Numbers without any order, the same every time, shape as given.
+
+    Records are sorted, by their outcome too. Dealt out in turn, each part would hold the same share of wins in every
+    cell: the held-out records would repeat what was learned, and the fit that follows every record would look best.
+
+    Source: Steele, Lea, Flood (2014), Fast splittable pseudorandom number generators, OOPSLA.
+    """
+    mixed = (number.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def best_weight(tried: tuple[tuple[float, float], ...]) -> float:

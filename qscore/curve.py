@@ -23,6 +23,8 @@ PRIOR_MASS: Final = 0.02
 """Twice this is what a variance is supposed to have shown before any data; it keeps one from collapsing to 0."""
 START: Final = 0.1
 """Variance of every group before the first round, in squared logits."""
+WIDEST: Final = 4.0
+"""No variance grows beyond this, in squared logits: labels below 0 or above 1 throughout would let it grow for ever."""
 ROUNDS: Final = 60
 SETTLED: Final = 0.01
 """Rounds end when no variance moves by more than this share of itself."""
@@ -195,7 +197,8 @@ def _variances(theta: FloatArray, covariance: FloatArray) -> FloatArray:
         / (group.stop - group.start + 2)
         for group in GROUPS
     ]
-    return np.stack(told, axis=1)
+    found: FloatArray = np.minimum(np.stack(told, axis=1), WIDEST)
+    return found
 
 
 def penalty(variance: FloatArray) -> FloatArray:

@@ -25,7 +25,13 @@ HEADINGS = (
 @click.command()
 @click.option("--replications", default=150, show_default=True, help="worlds drawn for each line")
 @click.option("--seed", default=1, show_default=True)
-@click.option("--world", "worlds", type=click.Choice(list(World)), multiple=True, help="all, if none is given")
+@click.option(
+    "--world",
+    "worlds",
+    type=click.Choice([world.value for world in World]),
+    multiple=True,
+    help="all, if none is given",
+)
 def main(replications: int, seed: int, worlds: tuple[str, ...]) -> None:
     """Print regret in percent of what the best thresholds between 40 and 90 earn, per signal of 16 buckets."""
     table = Table(
