@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from decision.decide import Action
+from decision.shape import size_in_force
 from lab.recorded import trades_of
 from lab.trade import BoolArray, FloatArray, IntArray, Trade, TradeTable
 from persistence.store import CloseHow, Fact
@@ -134,18 +135,19 @@ def cases_of(facts: Sequence[Fact]) -> Cases:
 def _case(trade: Trade, fact: Fact, body: Mapping[str, Any], ending: Mapping[str, Any], rules: str | None) -> Case:
     reasons = frozenset(fact.fields["reasons"].split(","))
     sound = reasons.isdisjoint(_UNSOUND)
-    size = body.get("size_multiplier")
+    size = size_in_force(body, [Reason(reason) for reason in reasons if reason])
+    passed = Reason.SCORE_PASSED in reasons and Reason.BAND_BELOW not in reasons
     return Case(
         trade=trade,
         signal=signal_of(body),
         heuristic_score=_number(body.get("heuristic_score")),
         answered=fact.fields["action"] == Action.EXECUTE,
-        wanted=sound and (Reason.SCORE_PASSED in reasons or not reasons.isdisjoint(_RUN)),
+        wanted=sound and (passed or Reason.EXPLORED in reasons or not reasons.isdisjoint(_RUN)),
         sound=sound,
         how=CloseHow(ending["how"]),
         ledger_r=float(ending["net_r"]),
         # A phantom's size is what it would have been; 0 would say that it could not count.
-        size=float(size) if isinstance(size, int | float) and size > 0.0 else 1.0,
+        size=size if size is not None and size > 0.0 else 1.0,
         rules=rules,
     )
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from decision.shape import band_multiplier
 from lab.trade import BoolArray
 from lab.whatif_case import Case, Cases
 from qscore.table import ThresholdBook, ThresholdTable
@@ -165,7 +166,7 @@ class OtherProfile:
         if table is None:
             return None
         score = blend(_rules_score(case, profile), trade.model_score, profile.blend)
-        return _met(table, case, profile).passes(score)
+        return _met(table, case, profile).passes(score) and not _banned(table, case, profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,14 @@ def _rules_score(case: Case, profile: Profile) -> float:
 def _met(table: ThresholdTable, case: Case, profile: Profile) -> Threshold:
     clamp = SEED if profile.clamp is Clamping.SEED else table.key.default_clamp
     return table.lookup(case.trade.bucket, clamp, profile.static_threshold)
+
+
+def _banned(table: ThresholdTable, case: Case, profile: Profile) -> bool:
+    """Whether the profile's bands make a phantom of it; what they only make smaller is accepted."""
+    probability, p_min = case.trade.win_probability, table.break_even(case.trade.bucket)
+    if not profile.bands or probability is None or p_min is None:
+        return False
+    return band_multiplier(probability, p_min) == 0.0
 
 
 def _by_rules(case: Case, profile: Profile, tables: _Tables) -> bool:

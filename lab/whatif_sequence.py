@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from decision.decide import Action, ScoreSource, Scoring, Verdict, decide, score_without_model
+from decision.shape import shape
 from lab.whatif_case import signal_of
 from lab.whatif_wish import RULES_ALONE, Limited, Wishes, wishing
 from persistence.breakers import Panel, Standing, confidence_micro
@@ -31,6 +32,7 @@ from persistence.store import (
 from phantom.position import Closed, Outcome
 from phantom.record import closed_from, closed_record, terms_from
 from qscore.threshold import SEED, Threshold, ThresholdSource
+from runtime.chance import draw_for
 from runtime.report import Reports
 from runtime.tables import read_table, untold
 from scorer.blend import blend
@@ -261,6 +263,7 @@ class _Run:
             missing=tuple(body["missing"]),
             model_score=body["model_score"],
             fault=body["model_fault"],
+            break_even=body.get("break_even"),
         )
         plain = score_without_model(rules)
         threshold = Threshold(
@@ -280,9 +283,11 @@ class _Run:
             # Its score never came: the reason stands first, and ML_OFF would not have helped.
             verdict = decide(scoring, threshold, context, profile)
             reasons = (Reason(scoring.fault), *verdict.reasons)
-            return replace(verdict, reasons=reasons, alternative_reasons=reasons)
-        without = None if training.bundle is None else (plain, alone)
-        return decide(scoring, threshold, context, profile, without_model=without)
+            verdict = replace(verdict, reasons=reasons, alternative_reasons=reasons)
+        else:
+            without = None if training.bundle is None else (plain, alone)
+            verdict = decide(scoring, threshold, context, profile, without_model=without)
+        return shape(verdict, profile, draw=draw_for(signal.id, "explore"))
 
     def _rules_threshold(self, profile: Profile, address: str | None, bucket: Bucket) -> Threshold:
         text = None if address is None else self.store.table(profile.name, address)
@@ -304,7 +309,8 @@ class _Run:
             reasons=verdict.reasons,
             alternative=verdict.alternative,
             alternative_reasons=verdict.alternative_reasons,
-            ensemble=verdict.scoring.source is not ScoreSource.HEURISTIC,
+            ensemble=verdict.scoring.source is not ScoreSource.HEURISTIC or verdict.explored,
+            explored=verdict.explored,
             bar=it["bar"] or None,
             signal_ms=min(body["ts"], fact.at_ms),
             max_age_ms=NEVER_OLD_MS,
