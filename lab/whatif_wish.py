@@ -30,7 +30,7 @@ def wishing(command: DecideCommand, wish: bool | None) -> DecideCommand:  # noqa
         return command
     # A policy that is tried is no model: ML_OFF and rules-only breakers have nothing to take away from it.
     action = Action.EXECUTE if wish else Action.PHANTOM
-    return replace(command, want=action, alternative=action, ensemble=False)
+    return replace(command, want=action, alternative=action, ensemble=False, explored=False)
 
 
 class WishStore(MemoryStore):

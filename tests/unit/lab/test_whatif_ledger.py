@@ -110,6 +110,24 @@ def test_a_replay_plays_again_exactly_and_under_limits_as_live(limits: bool) -> 
     assert ledger.signals > 40
 
 
+def test_explored_signals_play_again_exactly_and_a_wish_explores_nothing() -> None:
+    candles, signals = scalps()
+    profile = replace(SCALP, static_threshold=90.0, explore_rate=0.05, explore_size=0.2, limits=FREE.limits)
+    store = MemoryStore("replay")
+    Replay(profile, limits=True, store=store).run(candles, signals)
+    ledger = replay_ledger(store.facts, {"scalp": profile})
+    assert ledger.exact, ledger.differences[:3]
+    explored = [case for case in cases_of(store.facts).rows if Reason.EXPLORED in case.trade.reasons]
+    assert explored
+    assert all(case.answered and case.wanted and case.size == 0.2 for case in explored)
+    # A policy that does not explore does not have them.
+    plain = replay_ledger(store.facts, {"scalp": replace(profile, explore_rate=0.0)})
+    differing = {one.signal_id for one in plain.differences if one.what == "action"}
+    assert differing == {case.trade.signal_id for case in explored}
+    wishes = {case.trade.signal_id: False for case in cases_of(store.facts).rows}
+    assert not under_limits(store.facts, {"scalp": profile}, wishes).accepted & wishes.keys()
+
+
 def test_the_same_policy_under_limits_executes_what_a_limited_replay_does() -> None:
     candles, signals = scalps()
     profile = replace(SCALP, limits=replace(SCALP.limits, open_positions=2, daily_loss_r=3.0), static_threshold=60.0)

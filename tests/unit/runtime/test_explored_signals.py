@@ -10,7 +10,9 @@ import pytest
 
 from decision.answer import Answer
 from decision.decide import Action
+from lab.whatif_sequence import replay_ledger
 from learning.example import examples
+from persistence.memory_store import MemoryStore
 from persistence.store import Mode
 from runtime.chance import draw_for
 from runtime.judge import Judge
@@ -177,3 +179,16 @@ def test_bands_read_the_models_probability_and_the_tables_break_even(heads: Worl
     assert weak.win_probability is not None
     assert weak.win_probability < 1 / 4
     assert (weak.action, weak.size_multiplier) == (Action.PHANTOM, 0.0)
+
+
+def test_a_banded_record_plays_again_exactly(heads: World) -> None:
+    answers = [banded(heads, impulse, f"again-{impulse}") for impulse in (0.05, 0.3, 0.5, 0.7, 0.95)]
+    assert isinstance(heads.store, MemoryStore)
+    facts = heads.store.facts
+    assert replay_ledger(facts, {"scalp": replace(PROFILE, bands=True)}).differences == ()
+    # Without bands the replay tells of what they changed, and of nothing else.
+    plain = replay_ledger(facts, {"scalp": PROFILE}).differences
+    bands = {Reason.BAND_HALF, Reason.BAND_BELOW}
+    changed = {answer.signal_id for answer in answers if not bands.isdisjoint(answer.reasons)}
+    assert changed
+    assert {one.signal_id for one in plain} == changed
