@@ -206,6 +206,8 @@ class ThresholdTable:
         -------
         float, or None while nothing was learned or wins or losses are missing
 
+        Where the evidence method is in force this is its own, shrunk where a situation has too few records.
+
         Source: SPEC 7, p_min.
         """
         if self.policy.method is Method.EVIDENCE and self.evidence is not None:

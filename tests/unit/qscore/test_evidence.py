@@ -362,6 +362,21 @@ def test_a_table_of_other_labels_or_another_mode_is_no_table(other: dict[str, An
         replace(table, evidence=None)
 
 
+def test_break_even_is_that_of_the_method_in_force() -> None:
+    table = learned(columns(11, 300))
+    plain = table.under(ThresholdPolicy())
+    assert table.evidence is not None
+    assert table.overall is not None
+    found = {bucket: (table.break_even(bucket), plain.break_even(bucket)) for bucket in BUCKETS}
+    for bucket, (pooled, seed) in found.items():
+        if bucket in table.buckets:
+            assert (pooled, seed) == (table.evidence.buckets[bucket].p_min, table.buckets[bucket].p_min)
+        else:
+            assert (pooled, seed) == (table.evidence.overall.p_min, table.overall.p_min)
+    assert any(pooled != seed for pooled, seed in found.values()), "a case must tell them apart"
+    assert learned(columns(11, 0)).break_even(BUCKETS[0]) is None
+
+
 def test_rows_tell_both_methods() -> None:
     table = learned(columns(19, 300, buckets=3), drawn=Drawn(resamples=40, seed=1))
     in_force, beside = table.rows(OPEN), table.rows(OPEN, Method.SPEC)
