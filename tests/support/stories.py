@@ -55,6 +55,8 @@ class Author:
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
+        # Of its own, so that what is explored does not change what else is told.
+        self._explores = np.random.default_rng((seed, 1))
         self._names: list[str] = []
         self._last = ""
 
@@ -122,7 +124,7 @@ class Author:
             "strategy": self._pick(["trend", "scalp"]),
             "bar": self._pick([None] * 9 + ["x", "y", "z"]),
             "ensemble": self._chance(0.5),
-            "explored": self._chance(0.2),
+            "explored": bool(self._explores.random() < 0.2),
             "limits": self._pick([UNLIMITED, UNLIMITED, TIGHT]),
             "want": want,
             "reasons": (WHY[want],),
