@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from lab.coverage.check import REJECTED_AT, Check, Size, inside, rate
 from lab.coverage.worlds import CLAMP, Truth, World
@@ -109,14 +109,14 @@ def study(size: Size, seed: int) -> Iterable[Check]:
 
 
 def _few(n: int) -> int:
-    return 3 if n >= 1000 else 8
+    return 3 if n >= 1000 else 12
 
 
 def _regret_check(found: Regrets, most: float) -> Check:
     """It fails when a share this large would hardly come about by luck where the band holds."""
     name = f"regret of the evidence method over the seed rule's, {found.world} world, n = {found.n}"
-    bound = found.ratio + float(norm.ppf(REJECTED_AT)) * found.ratio_error
     n = len(found.seed)
+    bound = found.ratio + float(student.ppf(REJECTED_AT, n - 1)) * found.ratio_error
     return Check(item=ITEM, name=name, measured=found.ratio, low=-math.inf, high=most, n=n, holds=bound <= most)
 
 
