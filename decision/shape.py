@@ -16,7 +16,7 @@ HALF_FROM = 0.40
 HALF = 0.5
 _BY_SCORE_ALONE = frozenset(
     {
-        Reason.EXPLORED,
+        Reason.SCORE_EXPLORED,
         Reason.SCORE_BELOW_THRESHOLD,
         Reason.MODEL_ABSENT,
         Reason.CONTEXT_VOLATILITY_UNKNOWN,
@@ -88,7 +88,7 @@ def explore(verdict: Verdict, profile: Profile, draw: float) -> Verdict:
     return replace(
         known,
         want=Action.EXECUTE,
-        reasons=(Reason.EXPLORED, *verdict.reasons),
+        reasons=(Reason.SCORE_EXPLORED, *verdict.reasons),
         size_multiplier=min(verdict.size_multiplier, profile.explore_size),
         explored=True,
     )

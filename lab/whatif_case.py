@@ -142,7 +142,7 @@ def _case(trade: Trade, fact: Fact, body: Mapping[str, Any], ending: Mapping[str
         signal=signal_of(body),
         heuristic_score=_number(body.get("heuristic_score")),
         answered=fact.fields["action"] == Action.EXECUTE,
-        wanted=sound and (passed or Reason.EXPLORED in reasons or not reasons.isdisjoint(_RUN)),
+        wanted=sound and (passed or Reason.SCORE_EXPLORED in reasons or not reasons.isdisjoint(_RUN)),
         sound=sound,
         how=CloseHow(ending["how"]),
         ledger_r=float(ending["net_r"]),

@@ -22,7 +22,7 @@ def drawn(name: str, **changes: object) -> DecideCommand:
     given = {
         "ensemble": True,
         "explored": True,
-        "reasons": (Reason.EXPLORED, BELOW),
+        "reasons": (Reason.SCORE_EXPLORED, BELOW),
         "alternative": Action.EXECUTE,
         "alternative_reasons": (PASSED,),
     }
@@ -31,13 +31,13 @@ def drawn(name: str, **changes: object) -> DecideCommand:
 
 def test_nothing_against_it_and_it_executes(store: Store) -> None:
     decision = store.decide(drawn("a")).decision
-    assert (decision.action, decision.reasons) == (Action.EXECUTE, (Reason.EXPLORED, BELOW))
+    assert (decision.action, decision.reasons) == (Action.EXECUTE, (Reason.SCORE_EXPLORED, BELOW))
 
 
 def test_where_the_rules_decide_it_is_not_theirs_to_execute(backend: Backend, store: Store) -> None:
     store.configure_breakers(replace(NO_BREAKERS, regime_confidence=0.6), now_ms=T0)
     decision = store.decide(drawn("a", confidence_micro=500_000)).decision
-    assert (decision.action, decision.reasons) == (Action.PHANTOM, (DOUBT, Reason.EXPLORED, BELOW))
+    assert (decision.action, decision.reasons) == (Action.PHANTOM, (DOUBT, Reason.SCORE_EXPLORED, BELOW))
     (fact,) = (fact for fact in backend.facts() if fact.kind == "decision")
     assert fact.fields["blocked"] == DOUBT.value
     # One that its score let through is the rules' to answer.
@@ -50,7 +50,7 @@ def test_without_the_model_the_rules_answer(store: Store) -> None:
     store.set_mode(Mode.ML_OFF, actor="me", reason="", now_ms=NOW)
     decision = store.decide(drawn("a", confidence_micro=500_000)).decision
     assert decision.action is Action.EXECUTE
-    assert Reason.EXPLORED not in decision.reasons
+    assert Reason.SCORE_EXPLORED not in decision.reasons
     assert store.claim("a", "e1", now_ms=NOW) is not Reason.CLAIM_REVOKED
 
 

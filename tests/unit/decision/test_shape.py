@@ -161,7 +161,7 @@ def test_a_better_probability_never_has_less_size(one: float, other: float, p_mi
 def test_a_drawn_refusal_executes_at_the_least_size() -> None:
     found = explore(verdict(60.0), EXPLORING, DRAWN)
     assert (found.want, found.size_multiplier, found.explored, found.propensity) == (EXECUTE, 0.1, True, 0.05)
-    assert found.reasons == (Reason.EXPLORED, BELOW)
+    assert found.reasons == (Reason.SCORE_EXPLORED, BELOW)
     assert (found.enforced, found.alternative) == (PHANTOM, PHANTOM)
 
 
@@ -202,7 +202,7 @@ def test_what_is_never_explored(refused: Verdict, profile: Profile) -> None:
 
 def test_a_heuristic_that_may_execute_may_be_explored() -> None:
     found = explore(verdict(60.0, **HEURISTIC), EXPLORING, DRAWN)
-    assert found.reasons == (Reason.EXPLORED, BELOW, Reason.MODEL_ABSENT)
+    assert found.reasons == (Reason.SCORE_EXPLORED, BELOW, Reason.MODEL_ABSENT)
 
 
 def test_bands_make_what_is_explored_smaller_still() -> None:
@@ -239,11 +239,11 @@ RECORD = {"size_multiplier": 0.1, "explored": True, "propensity": 0.02}
 @pytest.mark.parametrize(
     ("reasons", "could", "was", "size"),
     [
-        ((Reason.EXPLORED, BELOW), True, True, 0.1),
-        ((Reason.LIMIT_OPEN_POSITIONS, Reason.EXPLORED, BELOW), False, False, 0.1),
-        ((Reason.MODE_HALT, Reason.EXPLORED, BELOW), False, False, 0.1),
-        ((Reason.BREAKER_LATENCY, Reason.EXPLORED, BELOW), False, False, 0.1),
-        ((Reason.SIGNAL_EXPIRED, Reason.EXPLORED, BELOW), False, False, 0.1),
+        ((Reason.SCORE_EXPLORED, BELOW), True, True, 0.1),
+        ((Reason.LIMIT_OPEN_POSITIONS, Reason.SCORE_EXPLORED, BELOW), False, False, 0.1),
+        ((Reason.MODE_HALT, Reason.SCORE_EXPLORED, BELOW), False, False, 0.1),
+        ((Reason.BREAKER_LATENCY, Reason.SCORE_EXPLORED, BELOW), False, False, 0.1),
+        ((Reason.SIGNAL_EXPIRED, Reason.SCORE_EXPLORED, BELOW), False, False, 0.1),
         # The heuristic answered, at full size.
         ((Reason.MODE_ML_OFF, PASSED), False, False, 1.0),
     ],

@@ -117,7 +117,7 @@ def test_explored_signals_play_again_exactly_and_a_wish_explores_nothing() -> No
     Replay(profile, limits=True, store=store).run(candles, signals)
     ledger = replay_ledger(store.facts, {"scalp": profile})
     assert ledger.exact, ledger.differences[:3]
-    explored = [case for case in cases_of(store.facts).rows if Reason.EXPLORED in case.trade.reasons]
+    explored = [case for case in cases_of(store.facts).rows if Reason.SCORE_EXPLORED in case.trade.reasons]
     assert explored
     assert all(case.answered and case.wanted and case.size == 0.2 for case in explored)
     # A policy that does not explore does not have them.

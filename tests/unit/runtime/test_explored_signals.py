@@ -58,7 +58,7 @@ def test_a_drawn_refusal_is_answered_as_an_execute_at_the_least_size() -> None:
     assert (answer.action, answer.size_multiplier, answer.explored, answer.propensity) == (
         Action.EXECUTE, 0.2, True, RATE,
     )  # fmt: skip
-    assert answer.reasons[:2] == (Reason.EXPLORED, BELOW)
+    assert answer.reasons[:2] == (Reason.SCORE_EXPLORED, BELOW)
     other = here.ask(payload(OTHER, good=False))
     assert (other.action, other.size_multiplier, other.explored, other.propensity) == (
         Action.PHANTOM, 1, False, RATE,
