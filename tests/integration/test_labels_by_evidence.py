@@ -20,14 +20,14 @@ from scorer.schema import SCALP
 from signals.candle import Candle
 from signals.errors import Invalid
 from signals.labelling import Labelling, Maturity
-from signals.method import Method, Methods
+from signals.method import SPECIFIED, Method
 from signals.profile import Profile
 from tests.support.lessons import lessons
 from tests.support.loop import KEY, PROFILE, SMALL, START_MS, STEP_MS, World
 
 SHORT = replace(PROFILE, timeout_ms=STEP_MS)
 """The deadline is the close of the first candle: what no barrier ended is marked there."""
-HONEST = replace(SHORT, method=Methods(labels=Method.EVIDENCE))
+HONEST = replace(SHORT, method=replace(SPECIFIED, labels=Method.EVIDENCE))
 
 
 def trainer_for(world: World, profile: Profile) -> Trainer:
@@ -116,7 +116,7 @@ DAY = 86_400_000
 def test_cohorts_windows_and_weights() -> None:
     known = lessons(60, apart_ms=DAY)
     now = known[-1].exit_ms + 1
-    evidence = Methods(labels=Method.EVIDENCE)
+    evidence = replace(SPECIFIED, labels=Method.EVIDENCE)
 
     def taken(**labelling: object) -> list[str]:
         profile = replace(PROFILE, method=evidence, labelling=Labelling(**labelling))  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def test_cohorts_windows_and_weights() -> None:
 def test_what_records_count_for() -> None:
     known = lessons(10, apart_ms=DAY)
     assert weights_of(known, PROFILE) == [1.0] * 10
-    profile = replace(PROFILE, method=Methods(labels=Method.EVIDENCE))
+    profile = replace(PROFILE, method=replace(SPECIFIED, labels=Method.EVIDENCE))
     told = weights_of([replace(known[0], seen_weight=2.0), *known[1:]], profile)
     plain = weights_of(known, profile)
     assert told[0] == pytest.approx(2.0 * plain[0])
