@@ -354,6 +354,7 @@ def manifest_of(candidate: Candidate, source: str) -> dict[str, object]:
         "reliability": None if candidate.reliability is None else candidate.reliability.record,
         "other_reliability": None if candidate.other_reliability is None else candidate.other_reliability.record,
         "ladder": None if candidate.ladder is None else asdict(candidate.ladder),
+        "neighbours": None if candidate.neighbours_metrics is None else candidate.neighbours_metrics.record,
         "ensemble": candidate.standing.record,
         "ensemble_twin": None if candidate.twin is None else candidate.twin.record,
         "importance": dict(candidate.importance),
