@@ -359,7 +359,8 @@ def _named(kind: str, fact_id: str) -> str:
 
 
 def _unnumbered(key: str, value: Any) -> Any:
-    if key.endswith((":open", "ml:executed")) or ":follow:" in key:
+    # Their scores are numbers of operations: one that is done twice moves all after it, and nothing else.
+    if key.endswith((":open", "ml:executed")) or ":follow:" in key or ":awaited:" in key:
         return sorted(value)
     if isinstance(value, dict):
         # A bundle's manifest names the attempt it came of.
