@@ -32,7 +32,7 @@ def print_gates(answer: GateAnswer, console: Console) -> None:
         shown = words.combination_rows(rows[: words.SHOWN])
         more = f", {words.SHOWN} of {len(rows):,}, surest first" if len(rows) > words.SHOWN else ""
         title_words = f"{what} of {words.combined_words(answer)}{more}"
-        _table(title_words, words.COMBINATION_HEADINGS, shown, console, width, 14)
+        _table(title_words, words.COMBINATION_HEADINGS, shown, console, width, 13)
     _table("The sixteen states of the original four", words.BITMAP_HEADINGS, words.bitmap_rows(answer), console, width)
     _table("Month by month", words.trend_headings(answer), words.trend_rows(answer), console, width)
     _table("The founding report's list: hunches, each one of thousands of looks", ("", "hunch"),

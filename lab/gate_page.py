@@ -111,7 +111,7 @@ def _null(answer: GateAnswer, figure: Figure) -> str:
     if math.isfinite(best):
         as_good = float(np.mean(known >= best - 1e-12))
         axes.axvline(best, color=TAKEN, linewidth=2.4, label="best real look")
-        told = f"the best real look has z {best:.2f}, and {as_good:.1%} of the shifts have one as good"
+        told = f"the best real look has z {wording.number(best, 2)}, and {wording.percent(as_good)} of the shifts have one as good"
     axes.set_xlabel("z of the best look")
     axes.set_ylabel("shifts")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, columnspacing=1.0)
@@ -145,7 +145,7 @@ def _synergy(answer: GateAnswer, figure: Figure) -> str:
                 alpha=0.08 + 0.62 * min(1.0, abs(value) / most),
                 linewidth=0,
             )
-            axes.text(column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8, color=INK)
+            axes.text(column, row, wording.signed(value, 0), ha="center", va="center", fontsize=8, color=INK)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 1.5)

@@ -33,7 +33,7 @@ SOLO_HEADINGS: Cells = (
     "standing",
 )
 COMBINATION_HEADINGS: Cells = (
-    "", "n", "win rate", "expected", "synergy\npt", "delta, pt", "p, all\nlooks", "inter-\naction", "net R", "standing",
+    "", "n", "won", "mean\nalone", "syn-\nergy", "delta, pt", "p, all\nlooks", "inter-\naction", "net R", "standing",
 )  # fmt: skip
 HONEST_HEADINGS: Cells = ("", "n", "win rate", "net R", f"at {VERDICT_BPS:g} bp", "p, all looks", "p later", "standing")
 BITMAP_HEADINGS: Cells = ("which of the four hold", "n", "wins", "win rate", "95 % Wilson")
@@ -76,8 +76,8 @@ def _found(answer: GateAnswer) -> str:
         else "none may become a hard gate: no net R with a 95 % interval above 0"
     )
     return (
-        f"{len(found):,} of {looks:,} looks at {report.n:,} decided {NAMES[answer.chosen]} discovered, {confirmed:,} "
-        f"confirmed on later signals; {made}."
+        f"{len(found):,} of {looks:,} looks at {report.n:,} decided {NAMES[answer.chosen]} are discovered, "
+        f"{confirmed:,} confirmed on later signals; {made}."
     )
 
 
@@ -124,9 +124,10 @@ def _remarks(answer: GateAnswer) -> Iterator[str]:
     if report.n > 0:
         yield luck(answer)
     if report.verdict is Verdict.OK:
+        shifts = report.searched.shifts if report.searched else 0
         yield (
-            f"Searched on the earlier {wording.percent(answer.settings.earlier, 0)} and tested again on what came later; p is "
-            f"corrected for every look, by {report.searched.shifts if report.searched else 0:,} shifts of the outcomes."
+            f"Searched on the earlier {wording.percent(answer.settings.earlier, 0)} and tested again on what came "
+            f"later; p is corrected for every look, by {shifts:,} shifts of the outcomes."
         )
     dear = _dear(answer)
     if dear:
@@ -244,7 +245,8 @@ def bitmap_rows(answer: GateAnswer) -> list[Cells]:
     """The states of the original variables, from none to all."""
     listed = [item for item in (variable.name for variable in answer.variables) if item in ORIGINAL]
     rows: list[Cells] = []
-    for item in answer.report.counted.bitmaps:
+    known = any(item.n for item in answer.report.counted.bitmaps)
+    for item in answer.report.counted.bitmaps if known else ():
         held = [word for word, holds in zip(listed, item.state, strict=True) if holds]
         rows.append(
             (

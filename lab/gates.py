@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gates.combinations import HUNCH_DELTA, HUNCH_N, HUNCH_WIN_RATE
+from gates.combinations import ENOUGH, HUNCH_DELTA, HUNCH_N, HUNCH_WIN_RATE
 from gates.days import DayResampler, MeanR
 from gates.discovery import DAY_MS, shift_sizes
 from gates.evaluate import columns_of, evaluate, learn_quantiles
@@ -199,9 +200,11 @@ class GateAnswer:
         return tuple(sorted((row for row in self.report.combinations if len(row.members) == size), key=_rank))
 
 
-def _rank(row: Row) -> tuple[bool, float, float]:
-    told = row.shrunk_interval.low == row.shrunk_interval.low and row.delta == row.delta
-    return (False, -row.shrunk_interval.low, -row.delta) if told else (True, 0.0, -row.n)
+def _rank(row: Row) -> tuple[int, float, float]:
+    if not math.isfinite(row.shrunk_interval.low) or not math.isfinite(row.delta):
+        return 2, 0.0, -row.n
+    # A handful of signals is shrunk to almost nothing, which would put it above what was looked at.
+    return int(min(row.n, row.failing) < ENOUGH), -row.shrunk_interval.low, -row.delta
 
 
 def material(

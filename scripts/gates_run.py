@@ -163,7 +163,8 @@ def _replayed(options: GatesOptions) -> _Source:
     scene = Scene(profile=profile, series=series, signals=signals, settings=settings, breakers=loaded.breakers.built())
     scene.play(store, limits=False)
     facts = tuple(store.facts)
-    told = f"replay of {strategy} {settings.timeframe}, {len(series.symbols)} symbols"
+    symbols = len(series.symbols)
+    told = f"replay of {strategy} {settings.timeframe}, {symbols} {'symbol' if symbols == 1 else 'symbols'}"
     return _Source(told, facts, cases_of(facts), profile, store.now_ms())
 
 
@@ -187,15 +188,36 @@ def variables_of(path: Path | None) -> tuple[Variable, ...]:
 
 def write_gates(found: GateAnswer, path: Path) -> None:
     """Write what is honest as a set of hard gates; refuses when nothing is."""
-    honest = sorted(found.report.honest, key=lambda row: -row.result.interval.low)
+    honest = found.report.honest
     if not honest:
         raise Permanent(f"no gate is written to {path}: nothing in this report is honest. {words.verdict(found)}")
-    kept = honest[:MAX_GATES]
+    kept = needed(honest, found.variables)[:MAX_GATES]
     note = printable(f"{found.source}, {found.window.words}, {found.chosen.value}", LONGEST_LINE)
     made = gate_set_of(found.profile, [row.members for row in kept], found.variables, found.report.quantiles, note=note)
     text = yaml.safe_dump(made.as_record(), sort_keys=False, allow_unicode=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*_header(found, kept, len(honest)), text]), encoding="utf-8", newline="\n")
+
+
+def needed(honest: Sequence[Row], variables: Sequence[Variable]) -> list[Row]:
+    """The honest gates without those that another one contains, surest first.
+
+    A signal needs to pass one gate only: with htf in force, htf + vol lets nothing more through.
+    """
+    named = {variable.name: variable for variable in variables}
+
+    def within(inner: Row, outer: Row) -> bool:
+        return all(any(named[mine].implies(named[wanted]) for mine in inner.members) for wanted in outer.members)
+
+    def twin(inner: Row, outer: Row) -> bool:
+        return within(outer, inner) and honest.index(outer) > honest.index(inner)
+
+    kept = [
+        row
+        for row in honest
+        if not any(other is not row and within(row, other) and not twin(row, other) for other in honest)
+    ]
+    return sorted(kept, key=lambda row: -row.result.interval.low)
 
 
 def _header(found: GateAnswer, kept: Sequence[Row], honest: int) -> list[str]:
@@ -205,7 +227,7 @@ def _header(found: GateAnswer, kept: Sequence[Row], honest: int) -> list[str]:
         f"Hard gates of {found.profile}, from a gate report: {found.source}, {found.window.words}.",
         f"{report.n:,} decided signals ({found.chosen.value}), {days}.",
         f"{words.looks_of(report):,} looks, each p corrected for all of them; seed {found.settings.seed}.",
-        *([f"The surest {len(kept)} of {honest} honest gates."] if len(kept) < honest else []),
+        f"{honest} honest; left out is what another one lets through as well, and all beyond {MAX_GATES}.",
         "Discovered or better, and the 95 % interval of net R above 0. The evidence of each:",
         *(f"  {words.name(row)}: {_evidence(row, found)}" for row in kept),
     ]
