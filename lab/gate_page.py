@@ -111,7 +111,8 @@ def _null(answer: GateAnswer, figure: Figure) -> str:
     if math.isfinite(best):
         as_good = float(np.mean(known >= best - 1e-12))
         axes.axvline(best, color=TAKEN, linewidth=2.4, label="best real look")
-        told = f"the best real look has z {wording.number(best, 2)}, and {wording.percent(as_good)} of the shifts have one as good"
+        told = f"the best real look has z {wording.number(best, 2)}, "
+        told += f"and {wording.percent(as_good)} of the shifts have one as good"
     axes.set_xlabel("z of the best look")
     axes.set_ylabel("shifts")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, columnspacing=1.0)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from gates.combinations import ENOUGH, HUNCH_DELTA, HUNCH_N, HUNCH_WIN_RATE
 from gates.days import DayResampler, MeanR
 from gates.discovery import DAY_MS, shift_sizes
-from gates.evaluate import columns_of, evaluate, learn_quantiles
-from gates.report import GateReport, GateTrades, ReportSettings, Row, gate_report
+from gates.evaluate import columns_of, learn_quantiles
+from gates.report import GateReport, GateTrades, ReportSettings, Row, gate_report, verdicts_of
 from gates.variables import VARIABLES, Comparison, Variable
 from lab.whatif_case import Case, Cases
 from persistence.store import Fact
@@ -293,20 +293,17 @@ def answer(
     settings = ReportSettings() if settings is None else settings
     trades = found.trades
     report = gate_report(trades, variables, found.quantiles, settings=settings)
-    verdicts = evaluate(variables, trades.columns, found.quantiles) if len(trades) else None
+    verdicts = verdicts_of(trades, variables, found.quantiles)
+    place = {name: number for number, name in enumerate(verdicts.names)}
+    # The draws of the report itself, so that only the costs differ.
+    rng = np.random.default_rng([round(len(trades) * settings.earlier), 1])
+    days = DayResampler(trades.at_ms // DAY_MS, found.net_r_at_10_bp, rng=rng)
     at_10_bp: dict[tuple[str, ...], MeanR] = {}
-    enabled = np.zeros((len(variables), 0), dtype=np.bool_), np.zeros((len(variables), 0), dtype=np.bool_)
-    if verdicts is not None:
-        enabled = verdicts.passed, verdicts.known
-        place = {name: number for number, name in enumerate(verdicts.names)}
-        # The draws of the report itself, so that only the costs differ.
-        rng = np.random.default_rng([round(len(trades) * settings.earlier), 1])
-        days = DayResampler(trades.at_ms // DAY_MS, found.net_r_at_10_bp, rng=rng)
-        for row in report.rows:
-            members = [place[name] for name in row.members]
-            passed = np.asarray(verdicts.passed[members].all(axis=0))
-            known = np.asarray(verdicts.known[members].all(axis=0))
-            at_10_bp[row.members] = days.of(passed, known)
+    for row in report.rows:
+        members = [place[name] for name in row.members]
+        passed = np.asarray(verdicts.passed[members].all(axis=0))
+        known = np.asarray(verdicts.known[members].all(axis=0))
+        at_10_bp[row.members] = days.of(passed, known)
     return GateAnswer(
         profile=profile,
         source=source,
@@ -318,7 +315,7 @@ def answer(
         earlier=found.earlier,
         left=found.left,
         report=report,
-        luck=luck_of(*enabled, trades.won, trades.at_ms, seed=settings.seed),
+        luck=luck_of(verdicts.passed, verdicts.known, trades.won, trades.at_ms, seed=settings.seed),
         at_10_bp=at_10_bp,
     )
 
