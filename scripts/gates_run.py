@@ -26,7 +26,7 @@ from lab.whatif_case import Cases, cases_of
 from persistence.memory_store import MemoryStore
 from persistence.record import Record
 from persistence.rows import GateSlot
-from persistence.store import Fact
+from persistence.store import Fact, StateMissing
 from runtime.settings import Settings
 from runtime.wiring import Wiring
 from scripts.learning import console
@@ -140,11 +140,18 @@ def _answer(
 
 def _recorded(options: GatesOptions, wiring: Wiring) -> _Source:
     profile = wiring.settings.profile(options.profile)
-    return _of_record(wiring.record, profile, wiring.store.now_ms())
+    try:
+        now_ms = wiring.store.now_ms()
+    except StateMissing:
+        # A record without its live state, for instance a copy: its own last moment is as late as it knows.
+        now_ms = 0
+    return _of_record(wiring.record, profile, now_ms)
 
 
 def _of_record(record: Record, profile: Profile, now_ms: int) -> _Source:
     facts = list(record.facts())
+    if now_ms == 0:
+        now_ms = max((fact.at_ms for fact in facts), default=0)
     where = record.namespace or "the default namespace"
     return _Source(f"record of {where}", facts, cases_of(facts).of_strategy(profile.name), profile, now_ms)
 

@@ -204,8 +204,8 @@ def test_a_pair_that_is_there() -> None:
     assert "true" in text
     assert "nested" in text
     assert max(map(len, text.splitlines())) <= 100
-    # The pair is the surest of its size.
-    assert set(paired().pairs[0].members) == {"htf", "micro_seq"}
+    # The pair that is there, or its tighter twin, is the surest of its size.
+    assert set(paired().pairs[0].members) in ({"htf", "micro_seq"}, {"htf_070", "micro_seq"})
 
 
 def test_nothing_discovered_is_said_plainly() -> None:
@@ -325,7 +325,7 @@ def test_json_has_every_figure_under_documented_names() -> None:
     assert pair["net_r"]["mean"] - pair["net_r_at_10_bp"]["mean"] == pytest.approx(0.05, abs=1e-5)
     assert told["said"][0] == gate_words.verdict(paired())
     assert json.loads(json.dumps(told, allow_nan=False)) == told
-    everything = as_json(told_of(market(150, 1), settings=ReportSettings(top=None, shifts=20)))
+    everything = as_json(told_of(market(60, 1), settings=ReportSettings(top=None, shifts=20)))
     assert len(everything["rows"]) == 28 + 378 + 3_276
 
 
