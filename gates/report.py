@@ -261,7 +261,7 @@ def gate_report(
     Source: SPEC 11; STATISTICS 3.
     """
     settings = ReportSettings() if settings is None else settings
-    verdicts = evaluate(variables, trades.columns, quantiles) if len(trades) else _nobody(variables)
+    verdicts = verdicts_of(trades, variables, quantiles)
     seen = counted(Packed.of(verdicts, trades.won), variables, original=original, top=settings.top, kernel=kernel)
     search = _Search(trades, variables, verdicts, settings)
     looks = _Looks(trades, verdicts, seen, search)
@@ -282,9 +282,23 @@ def gate_report(
     )
 
 
-def _nobody(variables: Sequence[Variable]) -> Verdicts:
-    none = np.zeros((len(variables), 0), dtype=np.bool_)
-    return Verdicts(tuple(variable.name for variable in variables), none, none)
+def verdicts_of(trades: GateTrades, variables: Sequence[Variable], quantiles: Quantiles) -> Verdicts:
+    """What each variable says of each signal, also of none and of signals without any feature.
+
+    Parameters
+    ----------
+    trades : GateTrades
+    variables : sequence of Variable
+    quantiles : as in ``evaluate``
+
+    Returns
+    -------
+    Verdicts of shape (n_variables, n)
+    """
+    if len(trades) > 0 and trades.columns:
+        return evaluate(variables, trades.columns, quantiles)
+    unknown = np.zeros((len(variables), len(trades)), dtype=np.bool_)
+    return Verdicts(tuple(variable.name for variable in variables), unknown, unknown)
 
 
 class _Search:

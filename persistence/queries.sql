@@ -201,5 +201,22 @@ on conflict (namespace, address) do nothing
 -- name: bundle
 select data from penumbra.bundles where namespace = %(namespace)s and address = %(address)s
 
+-- name: put_gate_report
+insert into penumbra.gate_reports (namespace, profile, slot, body)
+values (%(namespace)s, %(profile)s, %(slot)s, %(body)s::json)
+on conflict (namespace, profile, slot) do nothing
+returning slot
+
+-- name: gate_report
+select profile, slot, body::text, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+from penumbra.gate_reports
+where namespace = %(namespace)s and profile = %(profile)s and slot = %(slot)s
+
+-- name: gate_reports
+select profile, slot, body::text, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+from penumbra.gate_reports
+where namespace = %(namespace)s and profile = coalesce(%(profile)s::text, profile)
+order by created_at desc, profile, slot desc
+
 -- name: server_version
 select current_setting('server_version')

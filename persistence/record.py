@@ -14,7 +14,7 @@ from psycopg import conninfo, errors
 
 from persistence.migrate import migrate
 from persistence.queries import query
-from persistence.rows import GENESIS, BadFact, Link, Stored, digest, link_from, link_hash, trade_row
+from persistence.rows import GENESIS, BadFact, GateSlot, Link, Stored, digest, link_from, link_hash, trade_row
 from persistence.store import Fact
 from signals.errors import Permanent, Transient
 from signals.parse import canonical_json
@@ -153,6 +153,29 @@ class Record:
         with self._connected() as connection:
             found = connection.execute(query("bundle"), {"namespace": self.namespace, "address": address}).fetchone()
         return None if found is None else bytes(found[0])
+
+    # --- gate reports
+
+    def put_gate_report(self, profile: str, slot: str, body: str) -> bool:
+        """Keep the report of a slot, JSON; false when that slot has one already, which stands."""
+        told = {"namespace": self.namespace, "profile": profile, "slot": slot, "body": body}
+        with self._connected() as connection:
+            return connection.execute(query("put_gate_report"), told).fetchone() is not None
+
+    def gate_report(self, profile: str, slot: str) -> GateSlot | None:
+        """The report of a slot."""
+        told = {"namespace": self.namespace, "profile": profile, "slot": slot}
+        with self._connected() as connection:
+            found = connection.execute(query("gate_report"), told).fetchone()
+        return None if found is None else GateSlot(*found)
+
+    def gate_reports(self, profile: str | None = None) -> list[GateSlot]:
+        """Stored reports of one profile or of all, the one stored last first."""
+        with self._connected() as connection:
+            found = connection.execute(
+                query("gate_reports"), {"namespace": self.namespace, "profile": profile}
+            ).fetchall()
+        return [GateSlot(*row) for row in found]
 
     # --- writing
 

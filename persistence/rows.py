@@ -46,6 +46,16 @@ def digest(fact: Fact) -> str:
         raise BadFact(f"{fact.id!r}: not text ({error})") from error
 
 
+@dataclass(frozen=True, slots=True)
+class GateSlot:
+    """The one gate report of a profile and a slot (a UTC day or an ISO week), as it was stored; ``body`` is JSON."""
+
+    profile: str
+    slot: str
+    body: str
+    created_at: str
+
+
 GENESIS = "0" * 64
 """What the first link of a chain follows."""
 

@@ -640,6 +640,109 @@ def leaks(
     sys.exit(run_leaks(profile, facts, candles, samples=samples, as_json=as_json))
 
 
+@main.group(cls=Commands)
+def gates() -> None:
+    """Search decided signals for gates, with every doubt beside every number."""
+
+
+def _top(_context: click.Context, _parameter: click.Parameter, word: str) -> int | None:
+    if word == "all":
+        return None
+    if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= 1_000:
+        raise click.BadParameter("expected a number of variables, or all")
+    return int(word)
+
+
+@gates.command("report")
+@namespace_option
+@click.option("--profile", default="scalp", show_default=True)
+@click.option("--days", type=click.IntRange(1, 36_500), default=None, help="signals of the last so many days")
+@click.option("--month", default=None, help="signals of a UTC month, like 2024-06; default: everything")
+@click.option("--kind", type=click.Choice(["phantom", "executed", "all"]), default="phantom", show_default=True)
+@click.option("--top", default="10", show_default=True, callback=_top, help="variables combined, or all")
+@click.option("--shifts", default=1_000, show_default=True, type=click.IntRange(20, 100_000), help="of the outcomes")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="of every resample")
+@click.option(
+    "--candles", multiple=True, type=click.Path(exists=True, path_type=Path), help="replay these instead of the record"
+)
+@click.option("--strategy", type=click.Choice(["trend", "range", "scalp"]), default=None, help="that is replayed")
+@click.option("--tracking", default=None, help="timeframe replayed positions are tracked on; default: the finest given")
+@click.option(
+    "--variables",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="variables of your own beside the 28, TOML or YAML",
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), default=None, help="write a page there")
+@click.option(
+    "--write-gates",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="write the honest list there as hard gates, YAML; refused when nothing is honest",
+)
+@json_option
+def gates_report(
+    namespace: str | None,
+    profile: str,
+    days: int | None,
+    month: str | None,
+    kind: str,
+    top: int | None,
+    shifts: int,
+    seed: int,
+    candles: tuple[Path, ...],
+    strategy: str | None,
+    tracking: str | None,
+    variables: Path | None,
+    html: Path | None,
+    write_gates: Path | None,
+    as_json: bool,
+) -> None:
+    """Report which gates the decided signals of a window speak for, and how much of it luck would bring."""
+    from scripts.gates_run import GatesOptions, run_gates
+
+    options = GatesOptions(
+        profile=profile,
+        days=days,
+        month=month,
+        kind=kind,
+        top=top,
+        shifts=shifts,
+        seed=seed,
+        candles=candles,
+        strategy=strategy,
+        tracking=tracking,
+        variables=variables,
+        html=html,
+        write_gates=write_gates,
+        as_json=as_json,
+    )
+    run_gates(options, lambda: _wiring(namespace))
+
+
+@gates.command("list")
+@namespace_option
+@click.option("--profile", default=None, help="one profile instead of all")
+@json_option
+def gates_list(namespace: str | None, profile: str | None, as_json: bool) -> None:
+    """List the stored reports, one for each profile and slot."""
+    from scripts.gates_run import list_slots
+
+    list_slots(_wiring(namespace).record, profile=profile, as_json=as_json)
+
+
+@gates.command("show")
+@click.argument("slot")
+@namespace_option
+@click.option("--profile", default="scalp", show_default=True)
+@json_option
+def gates_show(slot: str, namespace: str | None, profile: str, as_json: bool) -> None:
+    """Print the stored report of a slot: a day like 2024-06-30 or a week like 2024-W26."""
+    from scripts.gates_run import show_slot
+
+    show_slot(_wiring(namespace).record, profile, slot, as_json=as_json)
+
+
 @main.command()
 @click.argument("key")
 @namespace_option

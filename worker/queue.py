@@ -26,7 +26,7 @@ from signals.errors import Invalid, Permanent, Refusal, Transient
 from signals.parse import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, decode_json, printable
 from signals.reasons import Reason
 from worker import jobs
-from worker.jobs import Judging
+from worker.jobs import Judging, Reporting
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -36,8 +36,9 @@ __all__ = ["ALLOWED_JOBS", "AllowlistJob", "GateQueue", "GateWorker", "JobTimedO
 
 log = logging.getLogger(__name__)
 
+SIGNAL_JOB = "worker.jobs.process_signal"
 ALLOWED_JOBS: Mapping[str, Callable[[object], dict[str, object]]] = MappingProxyType(
-    {"worker.jobs.process_signal": jobs.process_signal}
+    {SIGNAL_JOB: jobs.process_signal, "worker.jobs.gate_report_job": jobs.gate_report_job}
 )
 # Not a mistake of a producer but somebody else's code: it is kept for inspection instead of answered.
 DEAD_LETTERED = frozenset({Reason.PAYLOAD_PICKLED, Reason.JOB_NOT_ALLOWED})
@@ -327,12 +328,23 @@ class AllowlistJob(Job):
             if error.reason in DEAD_LETTERED:
                 raise
             return answer
+        if name != SIGNAL_JOB:
+            return self._report(name, payload, unscored)
         if self.returns > MAX_RETURNS:
             jobs.service().give_up(payload, Reason.SCORE_CRASHED)
             # An operator who requeues it from the failed registry starts counting anew.
             self.connection.hdel(self.key, _RETURNS_FIELD)
             raise Permanent(f"its worker died {self.returns} times while it ran")
         return ALLOWED_JOBS[name](payload) if unscored is None else jobs.service().give_up(payload, unscored)
+
+    def _report(self, name: str, payload: object, unscored: Reason | None) -> dict[str, object]:
+        """A job that is no signal: nobody waits for its answer, so that its end is a failure and no refusal."""
+        if unscored is not None:
+            raise Permanent(f"{name} took longer than its limit")
+        if self.returns > MAX_RETURNS:
+            self.connection.hdel(self.key, _RETURNS_FIELD)
+            raise Permanent(f"its worker died {self.returns} times while it ran")
+        return ALLOWED_JOBS[name](payload)
 
 
 class JobTimedOut(BaseException):
@@ -565,6 +577,7 @@ class GateWorker(SimpleWorker):
         liveness_s: int = 10,
         upkeep: Callable[[], None] | None = None,
         tell: Callable[[str], None] = lambda _line: None,
+        reporter: Reporting | None = None,
     ) -> None:
         listed = [queues] if isinstance(queues, (str, Queue)) else list(queues)
         if len(listed) != 1:
@@ -572,7 +585,7 @@ class GateWorker(SimpleWorker):
             raise Permanent(f"a worker serves exactly one queue, got {len(listed)}: start one for each")
         if min(failure_ttl_s, job_timeout_s, sweep_interval_s, liveness_s) < 1:
             raise ValueError("intervals are whole seconds, at least 1")
-        self.service = service
+        self.service, self.reporter = service, reporter
         self.upkeep = upkeep
         self._tell = tell
         self.failure_ttl_s = failure_ttl_s
@@ -603,7 +616,7 @@ class GateWorker(SimpleWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """RQ's loop with the service bound, and the process's signal handlers put back afterwards."""
         with ExitStack() as stack:
-            stack.enter_context(jobs.serving(self.service))
+            stack.enter_context(jobs.serving(self.service, self.reporter))
             for signum in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, signum, signal.getsignal(signum))
             return super().work(*args, **kwargs)

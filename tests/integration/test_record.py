@@ -19,7 +19,7 @@ from persistence.store import Fact
 from signals.errors import Permanent, Transient
 
 AT = 1_700_000_000_000
-TABLES = ("facts", "fact_conflicts", "phantom_trades", "migrations", "audit_chain")
+TABLES = ("facts", "fact_conflicts", "phantom_trades", "migrations", "audit_chain", "gate_reports")
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_the_application_may_only_insert_and_select(
     record: Record, owner: psycopg.Connection[Any], table: str, statement: str
 ) -> None:
     record.append([claimed(1)])
-    column = sql.Identifier("name" if table == "migrations" else "id")
+    column = sql.Identifier({"migrations": "name", "gate_reports": "slot"}.get(table, "id"))
     owner.execute(sql.SQL("set role {}").format(sql.Identifier(WRITER)))
     with pytest.raises(errors.InsufficientPrivilege):
         owner.execute(_filled(statement, table, column))
@@ -220,7 +220,7 @@ def test_the_owner_may_not_change_it_either(
 ) -> None:
     record.append([claimed(1)])
     owner.execute(sql.SQL("set session_replication_role = {}").format(sql.Literal(role)))
-    column = sql.Identifier("name" if table == "migrations" else "id")
+    column = sql.Identifier({"migrations": "name", "gate_reports": "slot"}.get(table, "id"))
     with pytest.raises(errors.InsufficientPrivilege, match="append-only"):
         owner.execute(_filled(statement, table, column))
     assert record.count() == 1
@@ -448,3 +448,38 @@ def test_a_lock_is_held_by_one(record: Record, postgres_dsn: str, namespace: str
             pass
     with same.lock("rebuild"):
         pass
+
+
+# --- gate reports
+
+
+def test_a_slot_has_one_gate_report(record: Record, owner: psycopg.Connection[Any], postgres_dsn: str) -> None:
+    assert record.gate_report("scalp", "2024-06-30") is None
+    assert record.gate_reports() == []
+    assert record.put_gate_report("scalp", "2024-06-30", '{"n": 1.50}')
+    assert not record.put_gate_report("scalp", "2024-06-30", '{"n": 2}')
+    assert record.put_gate_report("scalp", "2024-W26", "{}")
+    assert record.put_gate_report("trend", "2024-06-30", "{}")
+    kept = record.gate_report("scalp", "2024-06-30")
+    assert kept is not None
+    assert (kept.profile, kept.slot, kept.body) == ("scalp", "2024-06-30", '{"n": 1.50}')
+    assert kept.created_at.endswith("Z")
+    assert [(row.profile, row.slot) for row in record.gate_reports("scalp")] == [
+        ("scalp", "2024-W26"),
+        ("scalp", "2024-06-30"),
+    ]
+    assert len(record.gate_reports()) == 3
+    other = Record(postgres_dsn, f"{record.namespace}-2")
+    assert other.gate_reports() == []
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("slot", "body"),
+    [("2024-6-30", "{}"), ("2024-W5", "{}"), ("", "{}"), ("2024-06-30\n", "{}"), ("2024-06-30", "{"),
+     ("2024-06-30", '{"a":NaN}'), ("2024-06-30", '{"a":"\\u0000"}')],
+)  # fmt: skip
+def test_what_is_no_slot_or_no_report_is_the_datas_fault(record: Record, slot: str, body: str) -> None:
+    with pytest.raises(BadFact):
+        record.put_gate_report("scalp", slot, body)
+    assert record.gate_reports() == []

@@ -15,7 +15,7 @@ from persistence.record import Record
 from persistence.store import Fact
 
 AT = 1_704_067_200_000
-TABLES = ("facts", "fact_conflicts", "phantom_trades", "bundles", "migrations")
+TABLES = ("facts", "fact_conflicts", "phantom_trades", "bundles", "migrations", "gate_reports")
 SPICED = [
     "'; drop table penumbra.facts; --",
     '" or ""="',
@@ -89,6 +89,11 @@ def test_every_text_comes_back_as_it_was(
     address = f"{count}{texts[0]}"
     record.put_bundle(address, texts[1].encode() or b"x")
     assert record.bundle(address) == (texts[1].encode() or b"x")
+    report = json.dumps({texts[2]: texts[3]})
+    assert record.put_gate_report(address, "2024-06-30", report)
+    kept = record.gate_report(address, "2024-06-30")
+    assert kept is not None
+    assert (kept.profile, kept.body) == (address, report)
     standing = {name for (name,) in owner.execute("select tablename from pg_tables where schemaname = 'penumbra'")}
     assert standing >= set(TABLES)
 

@@ -12,7 +12,9 @@ from tests.unit.runtime.test_house import PRODUCT, dotted, imported_names, name_
 RUNS_STATEMENTS = {"execute", "executemany", "copy", "stream"}
 # Whole files of the package, applied as they stand and checked against their hashes.
 WHOLE_FILES = {("persistence/migrate.py", "files[name]")}
-FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "jsonpickle"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle"}
+# Everything else in the module, and any alias of it, can make objects of what it reads.
+SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}
 FORBIDDEN_BUILTINS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_CALLS = {
     "os.system",
@@ -71,6 +73,10 @@ def code_from_data(source: str) -> list[str]:
     names = imported_names(tree)
     found = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            module, _, last = (dotted(node, names) or "").partition(".")
+            if module == "yaml" and last not in {"", *SAFE_YAML}:
+                found.append(f"{node.lineno}: yaml.{last}")
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             found += [
@@ -126,6 +132,10 @@ def test_data_is_never_code(path: Path) -> None:
         ("import pickle", 1),
         ("from pickle import loads", 1),
         ("import yaml\nyaml.load(x)", 1),
+        ("import yaml as y\ny.unsafe_load(x), y.load(x, y.SafeLoader)", 3),
+        ("from yaml import full_load as load\nload(x)", 1),
+        ("from yaml.loader import Loader\nLoader(x)", 1),
+        ("import yaml\nyaml.safe_load(x), yaml.safe_dump(x), yaml.YAMLError", 0),
         ("eval(x), exec(x), compile(x, '', 'exec'), __import__(x)", 4),
         ("import numpy as np\nnp.load(x, allow_pickle=True)", 2),
         ("import numpy as np\nnp.load(x)", 1),

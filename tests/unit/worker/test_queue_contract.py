@@ -110,7 +110,7 @@ def test_the_version_is_the_one_that_was_read() -> None:
 def test_every_override_overrides_something(ours: type, theirs: type) -> None:
     own = {
         "refuse", "run", "sweep", "stopped_on_request", "_open", "_within_limit", "_patiently", "_answer",
-        "_fetch_popped", "_drop", "_beat", "_beat_until_stopped", "max_connection_wait_time",
+        "_report", "_fetch_popped", "_drop", "_beat", "_beat_until_stopped", "max_connection_wait_time",
     }  # fmt: skip
     defined = {
         name

@@ -84,7 +84,7 @@ def stored(redis: Any, data: bytes, **fields: object) -> AllowlistJob:
 
 
 def test_the_only_allowed_job_is_the_signal_entry() -> None:
-    assert dict(ALLOWED_JOBS) == {NAME: jobs.process_signal}
+    assert dict(ALLOWED_JOBS) == {NAME: jobs.process_signal, "worker.jobs.gate_report_job": jobs.gate_report_job}
 
 
 @pytest.mark.parametrize(
